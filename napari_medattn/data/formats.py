@@ -1,0 +1,132 @@
+"""File formats by suffix: one door for reading volumes and one for writing masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medattn.data import nifti, tiff
+from napari_medattn.data.volume import Volume
+from napari_medattn.errors import GeometryError, ReadError, SaveError
+from napari_medattn.files import atomic_write
+
+LabelWriter = Callable[[Path, NDArray[np.generic], Volume, Sequence[str]], None]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format: its suffixes, how to read a volume and how to write a mask."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    read: Callable[[Path], Volume]
+    write_labels: LabelWriter
+
+
+FORMATS = (
+    Format("NIfTI", (".nii.gz", ".nii"), nifti.read, nifti.write_labels),
+    Format("TIFF", (".tif", ".tiff"), tiff.read, tiff.write_labels),
+)
+SUFFIXES = tuple(suffix for known in FORMATS for suffix in known.suffixes)
+
+
+def find_format(path: Path | str) -> Format | None:
+    """The format of a path by its suffix, or None."""
+    name = Path(path).name.lower()
+    return next((known for known in FORMATS if name.endswith(known.suffixes)), None)
+
+
+def stem(path: Path | str) -> str:
+    """The file's name without a known suffix: ``a/b.nii.gz`` -> ``b``."""
+    name = Path(path).name
+    known = find_format(path)
+    endings = known.suffixes if known else (Path(path).suffix,)
+    ending = next((suffix for suffix in endings if suffix and name.lower().endswith(suffix)), "")
+    return name[: len(name) - len(ending)] or name
+
+
+def read_volume(path: Path | str) -> Volume:
+    """Read an image.
+
+    Args:
+        path: A NIfTI (.nii, .nii.gz) or TIFF (.tif, .tiff) file.
+
+    Returns:
+        The volume: ``.array`` (C, Z, Y, X), ``.grid`` with the affine and spacing of the file.
+
+    Raises:
+        ReadError: If the file is missing, of an unknown format or damaged; the message says which.
+    """
+    path = Path(path)
+    known = find_format(path)
+    if not path.exists():
+        raise ReadError(f"{path} does not exist.", "Check the path.")
+    if known is None:
+        raise ReadError(f"{path.name} is in no format that is read here.", f"Use one of {', '.join(SUFFIXES)}.")
+    return known.read(path).renamed(stem(path))
+
+
+def read_labels(path: Path | str, like: Volume | None = None) -> NDArray[np.int32]:
+    """Read a label map (Z, Y, X).
+
+    Args:
+        path: The file.
+        like: The image that it belongs to; the shapes must agree.
+
+    Raises:
+        ReadError: If the file cannot be read.
+        GeometryError: If it holds no labels, or another shape than ``like``.
+    """
+    volume = read_volume(path)
+    if like is not None and volume.grid.shape != like.grid.shape:
+        raise GeometryError(
+            f"The labels {volume.name} have shape {volume.grid.shape}, the image {like.name} {like.grid.shape}.",
+            "Choose the label file of this image.",
+        )
+    return volume.labels()
+
+
+def write_labels(path: Path | str, labels: NDArray[np.generic], like: Volume, class_names: Sequence[str] = ()) -> None:
+    """Write a mask with the exact geometry of its source, whole or not at all.
+
+    Args:
+        path: Where to; the suffix chooses the format.
+        labels: (Z, Y, X) whole numbers >= 0, or (Y, X) for a 2-D image.
+        like: The volume that the mask lies on. A NIfTI mask of a NIfTI volume keeps every geometry field
+            of its header.
+        class_names: Names of the values 0, 1, ...; stored in the file.
+
+    Raises:
+        GeometryError: If the shapes differ.
+        SaveError: If the suffix is unknown or the file cannot be written.
+    """
+    path, labels = Path(path), np.asarray(labels)
+    known = find_format(path)
+    if known is None:
+        raise SaveError(
+            f"{path.name} has no suffix that masks can be written to.", f"Use one of {', '.join(SUFFIXES)}."
+        )
+    if labels.ndim == 2:
+        labels = labels[None]
+    if labels.shape != like.grid.shape:
+        raise GeometryError(
+            f"The mask has shape {labels.shape}, the image {like.name} {like.grid.shape}.",
+            "Save it with the image that it was drawn on.",
+        )
+    with atomic_write(path) as temporary:
+        known.write_labels(temporary, labels.astype(smallest_dtype(labels), copy=False), like, class_names)
+
+
+def smallest_dtype(labels: NDArray[np.generic]) -> np.dtype[np.generic]:
+    """The smallest unsigned integer type that holds all labels.
+
+    Raises:
+        GeometryError: If a label is negative.
+    """
+    if labels.size and labels.min() < 0:
+        raise GeometryError("The mask holds negative labels.", "Relabel them to whole numbers from 0 up.")
+    return np.min_scalar_type(int(labels.max()) if labels.size else 0)

@@ -1,0 +1,135 @@
+"""Turn a volume into what a network was trained on, and bring results back onto the source grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from napari_medattn.data.volume import Volume
+from napari_medattn.errors import InputError
+from napari_medattn.geometry import Reorientation, Triple
+
+Float = NDArray[np.float32]
+_SAMPLE = 1 << 20  # voxels from which percentiles are estimated
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How images were prepared when the network was trained; part of every checkpoint's card.
+
+    Attributes:
+        orientation: World directions of the prepared x, y, z axes, e.g. ``"RAS"``; None: as stored.
+        spacing: Voxel size along (Z, Y, X) in mm; None: as stored.
+        intensity: ``"zscore"`` clips to the 0.5 and 99.5 percentiles, then gives mean 0 and standard
+            deviation 1 per channel; ``"window"`` maps `window` to 0..1 and clips; ``"none"``.
+        window: Lower and upper limit for ``"window"``.
+    """
+
+    orientation: str | None = "RAS"
+    spacing: Triple | None = None
+    intensity: Literal["zscore", "window", "none"] = "zscore"
+    window: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A volume ready for a network, with the way back.
+
+    Attributes:
+        array: (C, Z, Y, X) float32 on the prepared grid.
+        source: The volume it was made from.
+        turn: The axis change between source and prepared grid.
+        turned_shape: The source's shape in prepared axis order, before resampling.
+        notes: What had to be decided, to be shown to the user.
+    """
+
+    array: Float
+    source: Volume
+    turn: Reorientation
+    turned_shape: tuple[int, int, int]
+    notes: tuple[str, ...] = field(default=())
+
+    def restore(self, values: Float) -> Float:
+        """(N, Z, Y, X) on the prepared grid -> (N, Z, Y, X) on the source's grid, linearly."""
+        return self.turn.undo(resample(values, self.turned_shape))  # type: ignore[return-value]
+
+
+def prepare(volume: Volume, how: Preparation) -> Prepared:
+    """Orient, resample and normalise a volume.
+
+    Raises:
+        InputError: If no voxel is finite or all have one value: there is nothing to segment.
+    """
+    values = volume.array
+    finite = np.isfinite(values) if values.dtype.kind == "f" else None
+    notes = list(volume.notes)
+    if finite is not None and not finite.all():
+        if not finite.any():
+            raise InputError(f"{volume.name} has no finite voxel.", "Open another image.")
+        bad = int(values.size - np.count_nonzero(finite))
+        values = np.where(finite, values, values[finite].min())
+        notes.append(f"{bad} voxels of {volume.name} are NaN or infinite: they are taken as its lowest value.")
+    if values.min() == values.max():
+        raise InputError(
+            f"Every voxel of {volume.name} has the value {values.flat[0]}: there is nothing to segment.",
+            "Open another image.",
+        )
+    flat = how.orientation is None or volume.spatial_dims == 2
+    turn = Reorientation.between(
+        volume.grid, how.orientation if how.orientation and not flat else volume.grid.orientation
+    )
+    turned = turn.apply(values)
+    shape = (turned.shape[1], turned.shape[2], turned.shape[3])
+    if how.spacing is not None and volume.grid.units == "mm":
+        spacing = turn.reorder(volume.grid.spacing)
+        turned = resample(turned, _target_shape(shape, spacing, how.spacing, volume.spatial_dims))
+    return Prepared(normalise(turned, how), volume, turn, shape, tuple(notes))
+
+
+def normalise(values: NDArray[np.generic], how: Preparation) -> Float:
+    """(C, Z, Y, X) intensities -> float32, each channel by itself."""
+    result = np.array(values, dtype=np.float32, order="C")
+    if how.intensity == "window":
+        low, high = how.window or (float(result.min()), float(result.max()))
+        np.clip(result, low, high, out=result)
+        result -= low
+        result /= max(high - low, 1e-6)
+    elif how.intensity == "zscore":
+        for channel in result:
+            low, high = np.percentile(channel.ravel()[:: max(1, channel.size // _SAMPLE)], (0.5, 99.5))
+            np.clip(channel, low, high, out=channel)
+            np.subtract(channel, channel.mean(dtype=np.float64), out=channel)
+            np.divide(channel, max(float(channel.std(dtype=np.float64)), 1e-6), out=channel)
+    return result
+
+
+def resample(values: NDArray[np.generic], shape: tuple[int, int, int], order: int = 1) -> Float:
+    """(N, Z, Y, X) -> (N, *shape) by interpolation between voxel centres; unchanged if it fits already.
+
+    Args:
+        values: Any real dtype; the result is float32 where anything is interpolated.
+        shape: Target (Z, Y, X) covering the same extent.
+        order: 1 is linear, 0 nearest.
+    """
+    if tuple(values.shape[1:]) == tuple(shape):
+        return values  # type: ignore[return-value]
+    factors = [new / old for new, old in zip(shape, values.shape[1:], strict=True)]
+    result = np.empty((len(values), *shape), np.float32)
+    for source, target in zip(values, result, strict=True):
+        ndimage.zoom(source, factors, output=target, order=order, mode="nearest", grid_mode=True)
+    return result
+
+
+def _target_shape(
+    shape: tuple[int, int, int], spacing: Triple, wanted: Triple, spatial_dims: int
+) -> tuple[int, int, int]:
+    """The shape at the wanted spacing; an axis within 2 % of it is left alone, as is a 2-D image's Z."""
+    target = [
+        size if abs(have / want - 1) < 0.02 else max(1, round(size * have / want))
+        for size, have, want in zip(shape, spacing, wanted, strict=True)
+    ]
+    return (shape[0] if spatial_dims == 2 else target[0], target[1], target[2])

@@ -1,0 +1,121 @@
+"""`Grid`: where voxels lie in the world, and the only place where (x, y, z) meets (z, y, x).
+
+Arrays are (Z, Y, X). Affines are as NIfTI has them: they take voxel indices in (x, y, z) order to world
+coordinates in mm on RAS+ axes (right, anterior, superior). Shapes and spacings here are in array order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import nibabel as nib
+import numpy as np
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+from numpy.typing import NDArray
+
+from napari_medattn.errors import GeometryError
+
+Affine = NDArray[np.float64]
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A regular grid of voxels in the world.
+
+    Attributes:
+        shape: Voxels along (Z, Y, X).
+        affine: (4, 4) float64; voxel (x, y, z, 1) -> RAS+ world coordinates.
+        units: ``"mm"``, or ``"pixel"`` where the file gives no lengths.
+    """
+
+    shape: tuple[int, int, int]
+    affine: Affine
+    units: str = "mm"
+
+    def __post_init__(self) -> None:
+        affine = np.asarray(self.affine, dtype=np.float64)
+        if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-12:
+            raise GeometryError(
+                "The affine is not a finite, invertible 4x4 matrix.",
+                "Repair the header with the program that wrote the file.",
+            )
+        affine.flags.writeable = False
+        object.__setattr__(self, "affine", affine)
+        object.__setattr__(self, "shape", tuple(int(size) for size in self.shape))
+
+    @classmethod
+    def from_spacing(cls, shape: tuple[int, int, int], spacing: Triple, units: str = "mm") -> Grid:
+        """A grid along the world axes with its first voxel at the origin; ``spacing`` is (Z, Y, X)."""
+        return cls(shape, np.diag([*spacing[::-1], 1.0]), units)
+
+    @property
+    def spacing(self) -> Triple:
+        """Distance between neighbouring voxels along (Z, Y, X), in `units`."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(z), float(y), float(x)
+
+    @property
+    def orientation(self) -> str:
+        """The world directions nearest to the x, y and z voxel axes, e.g. ``"RAS"`` or ``"LPS"``."""
+        return "".join(nib.aff2axcodes(self.affine))
+
+    @property
+    def display_translate(self) -> Triple:
+        """World position of the first voxel along each array axis, counted in the axis' own direction.
+
+        Together with `spacing` it shows the voxel axes undistorted, also where the affine rotates.
+        """
+        nearest = io_orientation(self.affine)
+        x, y, z = (float(sign * self.affine[int(world), 3]) for world, sign in nearest)
+        return z, y, x
+
+    def matches(self, other: Grid, tolerance: float = 1e-3) -> bool:
+        """Whether both have the same shape and their corners differ by less than ``tolerance`` mm."""
+        if self.shape != other.shape:
+            return False
+        corners = np.array([[i, j, k, 1.0] for i in (0, 1) for j in (0, 1) for k in (0, 1)])
+        corners[:, :3] *= np.array(self.shape[::-1]) - 1
+        return bool(np.abs(corners @ (self.affine - other.affine).T).max() < tolerance)
+
+
+@dataclass(frozen=True)
+class Reorientation:
+    """Turns (C, Z, Y, X) arrays of a grid into another axis order and direction, and back, as views.
+
+    Attributes:
+        order: For each target axis (Z, Y, X), the source axis it comes from.
+        flips: For each target axis, whether it runs against the source axis.
+    """
+
+    order: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
+
+    @classmethod
+    def between(cls, source: Grid, orientation: str) -> Reorientation:
+        """From a grid's own axes to ``orientation``, read in (x, y, z) order like `Grid.orientation`."""
+        transform = ornt_transform(io_orientation(source.affine), axcodes2ornt(tuple(orientation)))
+        # transform[i] = (target axis of source axis i, direction), in (x, y, z) order.
+        order, flips = [0, 0, 0], [False, False, False]
+        for axis, (target, direction) in enumerate(transform):
+            order[2 - int(target)] = 2 - axis
+            flips[2 - int(target)] = direction < 0
+        return cls((order[0], order[1], order[2]), (flips[0], flips[1], flips[2]))
+
+    def apply(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
+        """(C, source Z, Y, X) -> (C, target Z, Y, X), a view."""
+        turned = array.transpose(0, *(axis + 1 for axis in self.order))
+        return turned[self._flip_index()]
+
+    def undo(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
+        """(C, target Z, Y, X) -> (C, source Z, Y, X), a view."""
+        back = np.argsort(self.order)
+        return array[self._flip_index()].transpose(0, *(int(axis) + 1 for axis in back))
+
+    def reorder(self, values: Triple) -> Triple:
+        """Per-axis values such as a spacing, from the source's axes to the target's."""
+        a, b, c = (values[axis] for axis in self.order)
+        return a, b, c
+
+    def _flip_index(self) -> tuple[slice, ...]:
+        return (slice(None), *(slice(None, None, -1 if flip else 1) for flip in self.flips))

@@ -1,0 +1,7 @@
+"""Running a checkpoint on a volume."""
+
+from napari_medattn.inference.prediction import AttentionMap, Prediction
+from napari_medattn.inference.predictor import Predictor
+from napari_medattn.inference.segment import segment, segment_steps
+
+__all__ = ["AttentionMap", "Prediction", "Predictor", "segment", "segment_steps"]

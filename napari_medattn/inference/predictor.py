@@ -1,0 +1,101 @@
+"""`Predictor`: a network on a device, ready to be called tile by tile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from napari_medattn.attention import capture_attention
+from napari_medattn.data import Volume
+from napari_medattn.device import resolve_device
+from napari_medattn.errors import InputError
+from napari_medattn.models import AttentionSite, attention_sites
+from napari_medattn.store import Card, Checkpoint
+
+Float = NDArray[np.float32]
+
+
+class Predictor:
+    """A network in evaluation mode with what is known of it.
+
+    Args:
+        model: The network; it is moved to ``device`` and used as it is, not copied.
+        card: Its card.
+        device: Where to compute.
+    """
+
+    def __init__(self, model: nn.Module, card: Card, device: torch.device) -> None:
+        self.card, self.device = card, device
+        layout = torch.channels_last_3d if card.spatial_dims == 3 else torch.channels_last
+        self.model = model.to(device=device, memory_format=layout).eval()  # type: ignore[call-overload]
+        self.sites: dict[str, AttentionSite] = {site.key: site for site in attention_sites(model)}
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint, device: str = "auto") -> Predictor:
+        """Build a checkpoint's network on a device given by name."""
+        return cls(checkpoint.build(), checkpoint.card, resolve_device(device))
+
+    @property
+    def stride(self) -> tuple[int, int, int]:
+        """The multiple that tiles need along (Z, Y, X)."""
+        z, y, x = _three_axes(self.model.stride)
+        return z, y, x
+
+    def check(self, volume: Volume) -> None:
+        """Check that the network can make sense of a volume.
+
+        Raises:
+            InputError: Saying what differs and what to choose instead.
+        """
+        if volume.channels != self.card.in_channels:
+            what = "an RGB image" if volume.channels in (3, 4) else f"an image of {volume.channels} channels"
+            raise InputError(
+                f"{volume.name} is {what}, {self.card.name} was trained on {self.card.in_channels} channel(s).",
+                "Choose a checkpoint for such images, or open one channel of it as an image of its own.",
+            )
+        if self.card.spatial_dims == 3 and volume.grid.shape[0] == 1:
+            raise InputError(
+                f"{volume.name} is a single slice, {self.card.name} needs a volume.",
+                "Choose a 2-D checkpoint.",
+            )
+
+    @torch.inference_mode()
+    def probabilities(self, tiles: Float, sites: Sequence[str] = ()) -> tuple[Float, dict[str, Float]]:
+        """Run one batch.
+
+        Args:
+            tiles: (B, C, Z, Y, X) prepared; Z = 1 for a 2-D network.
+            sites: Keys of the sites whose maps are wanted.
+
+        Returns:
+            Class probabilities (B, K, Z, Y, X), and maps (B, heads, Z', Y', X') by site.
+        """
+        flat = self.card.spatial_dims == 2
+        x = torch.from_numpy(tiles).to(self.device)
+        with ExitStack() as stack:
+            captured = stack.enter_context(capture_attention(self.model, sites)) if sites else {}
+            logits = self.model(x[:, :, 0] if flat else x)
+        found = logits.float().softmax(dim=1)
+        maps = {key: record.maps() for key, record in captured.items()}
+        return _numpy(found, flat), {key: _numpy(tensor, flat) for key, tensor in maps.items()}
+
+    def free(self) -> None:
+        """Give memory that the device only caches back to it."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _numpy(tensor: Tensor, flat: bool) -> Float:
+    """(B, N, [Z,] Y, X) on any device -> (B, N, Z, Y, X) in memory."""
+    values: Float = tensor.float().cpu().numpy()
+    return values[:, :, None] if flat else values
+
+
+def _three_axes(stride: tuple[int, ...]) -> tuple[int, ...]:
+    """A stride over (Y, X) or (Z, Y, X) as one over (Z, Y, X)."""
+    return (1,) * (3 - len(stride)) + tuple(stride)

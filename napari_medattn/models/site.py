@@ -1,0 +1,52 @@
+"""`AttentionSite`: one place in a network where attention can be looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+SiteKind = Literal["gate", "pairwise", "axial", "factored", "channel", "vector"]
+
+_MEANING: dict[SiteKind, str] = {
+    "gate": "how much of each voxel's skip feature is let through",
+    "pairwise": "how much one position attends to every other",
+    "axial": "how much one position attends to its row or column",
+    "factored": "position weights times channel weights",
+    "channel": "how much one feature channel attends to every other",
+    "vector": "how much each position contributes to a global vector",
+}
+
+
+@dataclass(frozen=True)
+class AttentionSite:
+    """What a network declares about one of its attention maps.
+
+    Attributes:
+        key: Dotted path of the module that holds the site's tap; unique in the network.
+        title: The site's name for people, e.g. ``"decoder 3 gate"``.
+        kind: What kind of attention it is.
+        stride: Input voxels per map position along each spatial axis, in array order.
+        heads: Number of maps side by side.
+        normalisation: ``"sigmoid"`` (each value in 0..1 by itself) or ``"softmax"``.
+        sums_to_one: Axes of the (B, heads, ...) map over which it sums to one; empty for sigmoid.
+    """
+
+    key: str
+    title: str
+    kind: SiteKind
+    stride: tuple[int, ...]
+    heads: int = 1
+    normalisation: Literal["sigmoid", "softmax"] = "sigmoid"
+    sums_to_one: tuple[int, ...] = ()
+
+    @property
+    def comparable_across_tiles(self) -> bool:
+        """Whether values from two tiles may be compared: sigmoids may, softmax maps may not."""
+        return self.normalisation == "sigmoid"
+
+    @property
+    def legend(self) -> str:
+        """One line that says what the numbers mean."""
+        if self.normalisation == "sigmoid":
+            return f"sigmoid gate 0..1: {_MEANING[self.kind]}"
+        return f"softmax, normalised inside its tile: {_MEANING[self.kind]}"

@@ -1,0 +1,186 @@
+"""Checkpoints: one safetensors file each, with the card inside its header and, for reading, beside it.
+
+The card in the header is the one that counts; the JSON file beside it is a copy for people and other programs.
+Both the weights and the card are replaced in one step, so a reader never finds half a checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import platformdirs
+from safetensors import SafetensorError, safe_open
+
+from napari_medattn.errors import CheckpointError, ModelError
+from napari_medattn.files import atomic_write
+from napari_medattn.store.card import Card
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_CARD = "medattn_card"
+_SUFFIX = ".safetensors"
+SHIPPED = Path(__file__).parent.parent / "weights"
+
+
+def user_folder() -> Path:
+    """Where a person's own checkpoints are kept: ``$MEDATTN_HOME/checkpoints`` or the user's data folder."""
+    home = os.environ.get("MEDATTN_HOME")
+    return (Path(home) if home else platformdirs.user_data_path("napari-medattn")) / "checkpoints"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A card and where its weights lie; the weights are read when the network is built."""
+
+    card: Card
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The checkpoint's name."""
+        return self.card.name
+
+    def state(self) -> dict[str, Tensor]:
+        """The weights.
+
+        Raises:
+            CheckpointError: If the file is damaged or does not hold what its card says.
+        """
+        from safetensors.torch import load_file
+
+        try:
+            state = load_file(self.path)
+        except (SafetensorError, OSError) as error:
+            raise _damaged(self.path, error) from error
+        if hash_weights(state) != self.card.weights_sha256:
+            raise CheckpointError(
+                f"The weights in {self.path.name} are not those its card speaks of.",
+                "Train or download the checkpoint again.",
+            )
+        return state
+
+    def build(self) -> nn.Module:
+        """The network with these weights, in evaluation mode on the CPU.
+
+        Raises:
+            CheckpointError: If the file is damaged or its weights belong to another network.
+        """
+        from napari_medattn.models import create_model
+
+        try:
+            model = create_model(self.card.network, **self.card.arguments)
+            model.load_state_dict(self.state())
+        except ModelError as error:
+            raise CheckpointError(f"{self.path.name}: {error.problem}", error.remedy) from error
+        except RuntimeError as error:
+            reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+            raise CheckpointError(
+                f"{self.path.name} holds weights of another network than its card says ({reason}).",
+                "Train or download the checkpoint again.",
+            ) from error
+        return model.eval()
+
+
+def hash_weights(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes, types and bytes of all tensors, in the order of their names."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        tensor = state[key].detach().cpu().contiguous()
+        digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_checkpoint(card: Card, model: nn.Module, folder: Path | str | None = None) -> Checkpoint:
+    """Write a network's weights and card as ``folder/NAME.safetensors`` and ``folder/NAME.json``.
+
+    Args:
+        card: Its card; ``weights_sha256`` is filled in.
+        model: The network.
+        folder: Where to; the user's own folder if None. Created if it does not exist.
+
+    Raises:
+        SaveError: If it cannot be written; an older checkpoint of that name is then still whole.
+        CheckpointError: If the name is no plain file name.
+    """
+    from safetensors.torch import save_file
+
+    if not card.name or Path(card.name).name != card.name or card.name.startswith("."):
+        raise CheckpointError(f"{card.name!r} is no name for a checkpoint.", "Use letters, digits, - and _.")
+    folder = Path(folder) if folder is not None else user_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
+    card = replace(card, weights_sha256=hash_weights(state))
+    path = folder / f"{card.name}{_SUFFIX}"
+    with atomic_write(path) as temporary:
+        save_file(state, temporary, metadata={_CARD: card.to_json()})
+    with atomic_write(path.with_suffix(".json")) as temporary:
+        temporary.write_text(card.to_json() + "\n", encoding="utf-8")
+    return Checkpoint(card, path)
+
+
+def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
+    """Find a checkpoint by name (a person's own before the shipped ones) or by path.
+
+    Raises:
+        CheckpointError: If there is none, or its file is damaged.
+    """
+    text = str(name_or_path)
+    if isinstance(name_or_path, Path) or text.endswith(_SUFFIX) or os.sep in text:
+        return _open(Path(name_or_path))
+    for folder in (user_folder(), SHIPPED):
+        path = folder / f"{text}{_SUFFIX}"
+        if path.exists():
+            return _open(path)
+    names = ", ".join(found.name for found in list_checkpoints()) or "none"
+    raise CheckpointError(f"There is no checkpoint called {text!r}.", f"There are: {names}.")
+
+
+def list_checkpoints(problems: list[CheckpointError] | None = None) -> list[Checkpoint]:
+    """All checkpoints: the shipped ones, then a person's own by name.
+
+    Args:
+        problems: Damaged files do not spoil the list; what is wrong with them is appended here.
+    """
+    found: dict[str, Checkpoint] = {}
+    for folder in (SHIPPED, user_folder()):
+        for path in sorted(folder.glob(f"*{_SUFFIX}")):
+            try:
+                found[path.stem] = _open(path)
+            except CheckpointError as error:
+                if problems is not None:
+                    problems.append(error)
+    return list(found.values())
+
+
+def free_name(wanted: str) -> str:
+    """``wanted``, or the first of ``wanted-2``, ``wanted-3``, ... that no checkpoint has yet."""
+    taken = {found.name for found in list_checkpoints()}
+    candidates = (wanted if number == 1 else f"{wanted}-{number}" for number in range(1, len(taken) + 2))
+    return next(name for name in candidates if name not in taken)
+
+
+def _open(path: Path) -> Checkpoint:
+    if not path.is_file():
+        raise CheckpointError(f"There is no checkpoint file {path}.", "Check the path.")
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+    if _CARD not in metadata:
+        raise CheckpointError(
+            f"{path.name} carries no card, so it is not known which network it belongs to.",
+            "Choose a checkpoint that napari-medattn saved.",
+        )
+    return Checkpoint(Card.from_json(metadata[_CARD], path.name), path)
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"The checkpoint {path.name} is damaged ({error}).", "Train or download it again.")

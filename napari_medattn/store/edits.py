@@ -1,0 +1,269 @@
+"""What a person did to a mask: small boxed changes, undoable, from which the edited voxels follow.
+
+The log is fed with what an editor reports (`Edit.from_atoms`) and held against the mask itself
+(`EditLog.reconcile`), because editors undo and redo without reporting it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medattn.errors import GeometryError
+
+Box = tuple[slice, ...]
+Labels = NDArray[np.integer]
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """One step that changed the mask.
+
+    Attributes:
+        box: Bounding box of the changed voxels.
+        changed: Which voxels of the box changed.
+        before: Their labels before, in the order of ``changed``.
+        after: Their labels after.
+        tool: What changed them, e.g. ``"paint"`` or ``"segment"``.
+        human: Whether a person vouches for the new labels.
+        time: Seconds since the epoch.
+    """
+
+    box: Box
+    changed: NDArray[np.bool_]
+    before: Labels
+    after: Labels
+    tool: str
+    human: bool = True
+    time: float = field(default_factory=time.time)
+
+    @property
+    def count(self) -> int:
+        """Number of changed voxels."""
+        return len(self.after)
+
+    @classmethod
+    def from_atoms(cls, atoms: Iterable[Any], shape: Sequence[int], *, tool: str, human: bool = True) -> Edit | None:
+        """Merge the atoms of one editing step; None if nothing changed in the end.
+
+        Args:
+            atoms: Either objects with ``slice_key`` (a box), ``mask`` (bool in the box, None for all of it),
+                ``old_values`` (under the mask, or the box) and ``new_value``, or triples (indices, old values,
+                new values) with one index array per axis.
+            shape: The mask's shape.
+            tool: See `Edit`.
+            human: See `Edit`.
+        """
+        parts = [part for part in (_boxed(atom, shape) for atom in atoms) if part is not None]
+        if not parts:
+            return None
+        low = [min(box[axis].start for box, *_ in parts) for axis in range(len(shape))]
+        high = [max(box[axis].stop for box, *_ in parts) for axis in range(len(shape))]
+        size = [b - a for a, b in zip(low, high, strict=True)]
+        changed = np.zeros(size, bool)
+        before, after = (np.zeros(size, parts[0][2].dtype) for _ in range(2))
+        for box, mask, old, new in parts:
+            view = tuple(slice(s.start - a, s.stop - a) for s, a in zip(box, low, strict=True))
+            first = mask & ~changed[view]
+            before[view][first] = old[first]
+            after[view][mask] = new[mask]
+            changed[view] |= mask
+        changed &= before != after
+        if not changed.any():
+            return None
+        whole = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        return cls(whole, changed, before[changed], after[changed], tool, human)
+
+    def stands_in(self, labels: Labels) -> bool:
+        """Whether its new labels are what the mask holds."""
+        return self._shows(labels, self.after)
+
+    def is_undone_in(self, labels: Labels) -> bool:
+        """Whether the labels from before it are what the mask holds."""
+        return self._shows(labels, self.before)
+
+    def _shows(self, labels: Labels, values: Labels) -> bool:
+        inside = labels[self.box]
+        first = np.unravel_index(int(np.argmax(self.changed)), self.changed.shape)
+        return bool(inside[first] == values[0]) and np.array_equal(inside[self.changed], values)
+
+
+class EditLog:
+    """The edits of one mask in order, and the voxels that a person vouches for.
+
+    Args:
+        shape: The mask's shape.
+    """
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        self.shape = tuple(shape)
+        self._edits: list[Edit] = []
+        self._undone: list[Edit] = []
+        self._edited: NDArray[np.bool_] | None = None
+        self._confirmed: NDArray[np.bool_] | None = None
+
+    def __len__(self) -> int:
+        return len(self._edits)
+
+    @property
+    def edits(self) -> tuple[Edit, ...]:
+        """The edits that hold, oldest first."""
+        return tuple(self._edits)
+
+    @property
+    def edited(self) -> NDArray[np.bool_]:
+        """Voxels whose label a person set; do not write into it."""
+        if self._edited is None:
+            self._edited = np.zeros(self.shape, bool)
+        return self._edited
+
+    @property
+    def confirmed(self) -> NDArray[np.bool_]:
+        """Voxels whose label a person confirmed as it was; do not write into it."""
+        if self._confirmed is None:
+            self._confirmed = np.zeros(self.shape, bool)
+        return self._confirmed
+
+    @property
+    def edited_count(self) -> int:
+        """Number of edited voxels."""
+        return 0 if self._edited is None else int(np.count_nonzero(self._edited))
+
+    def trusted(self) -> NDArray[np.bool_]:
+        """Voxels that a person edited or confirmed."""
+        return self.edited | self.confirmed
+
+    def append(self, edit: Edit) -> None:
+        """Add a step; what was undone before can then no longer be redone."""
+        self._edits.append(edit)
+        self._undone.clear()
+        self._mark(edit)
+
+    def confirm(self, box: Box, right: bool = True) -> None:
+        """Mark a box of the mask as right as it is, or take that back."""
+        self.confirmed[box] = right
+
+    def is_confirmed(self, box: Box) -> bool:
+        """Whether all of a box is confirmed."""
+        return self._confirmed is not None and bool(self._confirmed[box].all())
+
+    def confirmed_slices(self, axis: int = 0) -> list[int]:
+        """Indices along ``axis`` at which the whole slice is confirmed."""
+        if self._confirmed is None:
+            return []
+        others = tuple(a for a in range(len(self.shape)) if a != axis)
+        return [int(index) for index in np.flatnonzero(self._confirmed.all(axis=others))]
+
+    def follow(self, labels: Labels) -> bool:
+        """Notice steps that were undone or redone in the mask since the last call.
+
+        Cheap while nothing was: only the newest steps are looked at, and beyond their first voxel only if that tells.
+
+        Returns:
+            Whether anything changed in the log.
+        """
+        count = len(self._edits)
+        while self._edits and self._edits[-1].is_undone_in(labels):
+            undone = self._edits.pop()
+            self._undone.append(undone)
+            self._unmark(undone)
+        if len(self._edits) == count:
+            while self._undone and self._undone[-1].stands_in(labels):
+                redone = self._undone.pop()
+                self._edits.append(redone)
+                self._mark(redone)
+        return len(self._edits) != count
+
+    def reconcile(self, labels: Labels) -> int:
+        """Hold the log against the mask and forget what the mask no longer shows.
+
+        Whoever replaced labels behind the log's back has taken the person's word off them.
+
+        Returns:
+            Number of voxels that lost their standing.
+
+        Raises:
+            GeometryError: If the mask has another shape.
+        """
+        if labels.shape != self.shape:
+            raise GeometryError(
+                f"The mask now has shape {labels.shape}, its edits {self.shape}.",
+                "Keep the mask of this image, or start a new one.",
+            )
+        self.follow(labels)
+        if self._edited is None:
+            return 0
+        expected = np.zeros(self.shape, bool)
+        settled = np.zeros(self.shape, bool)
+        for edit in reversed(self._edits):
+            newest = edit.changed & ~settled[edit.box]
+            holds = np.zeros_like(newest)
+            holds[edit.changed] = labels[edit.box][edit.changed] == edit.after
+            if edit.human:
+                expected[edit.box] |= newest & holds
+            settled[edit.box] |= newest
+        lost = int(np.count_nonzero(self._edited & ~expected))
+        self._edited = expected
+        return lost
+
+    def _mark(self, edit: Edit) -> None:
+        self.edited[edit.box][edit.changed] = edit.human
+
+    def _unmark(self, undone: Edit) -> None:
+        """After a step is gone, its voxels have the standing that earlier steps gave them."""
+        inside = self.edited[undone.box]
+        inside[undone.changed] = False
+        for edit in self._edits:
+            common = _overlap(edit.box, undone.box)
+            if common is None:
+                continue
+            theirs = edit.changed[_relative(common, edit.box)]
+            where = _relative(common, undone.box)
+            touched = theirs & undone.changed[where]
+            inside[where][touched] = edit.human
+
+
+def _boxed(atom: Any, shape: Sequence[int]) -> tuple[Box, NDArray[np.bool_], NDArray[Any], NDArray[Any]] | None:
+    """An atom as (box, changed, old in the box, new in the box)."""
+    if hasattr(atom, "slice_key"):
+        return _from_masked(atom, shape)
+    indices, old, new = atom
+    columns = [np.asarray(column).ravel() for column in indices]
+    if not columns[0].size:
+        return None
+    low = [int(column.min()) for column in columns]
+    box = tuple(slice(a, int(column.max()) + 1) for a, column in zip(low, columns, strict=True))
+    size = tuple(s.stop - s.start for s in box)
+    where = tuple(column - a for a, column in zip(low, columns, strict=True))
+    old = np.asarray(old)
+    mask, before, after = np.zeros(size, bool), np.zeros(size, old.dtype), np.zeros(size, old.dtype)
+    mask[where], before[where], after[where] = True, old.ravel(), np.asarray(new).ravel()
+    return box, mask, before, after
+
+
+def _from_masked(atom: Any, shape: Sequence[int]) -> tuple[Box, NDArray[np.bool_], NDArray[Any], NDArray[Any]] | None:
+    box = tuple(slice(*key.indices(n)[:2]) for key, n in zip(atom.slice_key, shape, strict=True))
+    size = tuple(s.stop - s.start for s in box)
+    if 0 in size:
+        return None
+    old = np.asarray(atom.old_values)
+    mask = np.ones(size, bool) if atom.mask is None else np.asarray(atom.mask, bool).reshape(size)
+    before = np.zeros(size, old.dtype)
+    before[mask] = old.ravel()
+    after = np.zeros(size, old.dtype)
+    after[mask] = atom.new_value
+    return box, mask, before, after
+
+
+def _overlap(a: Box, b: Box) -> Box | None:
+    common = tuple(slice(max(s.start, t.start), min(s.stop, t.stop)) for s, t in zip(a, b, strict=True))
+    return common if all(s.start < s.stop for s in common) else None
+
+
+def _relative(box: Box, to: Box) -> Box:
+    return tuple(slice(s.start - t.start, s.stop - t.start) for s, t in zip(box, to, strict=True))

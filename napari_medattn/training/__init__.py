@@ -1,0 +1,1 @@
+"""Learning: from folders of labelled scans, and from a person's corrections."""

@@ -1,0 +1,200 @@
+"""The training loop: reads top to bottom, yields an event after every step, and can be left at each of them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Generator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from napari_medattn.errors import TrainingError
+from napari_medattn.events import Progress, TrainingStep, Validation
+from napari_medattn.models import Recipe
+from napari_medattn.training.losses import recipe_loss
+from napari_medattn.training.patches import Augmentation, PatchSampler
+
+GRADIENT_LIMIT = 12.0
+Event = TrainingStep | Validation
+Scores = dict[str, float]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long and with what.
+
+    Attributes:
+        epochs: Passes over the cases (one patch per case and pass); give this or ``seconds``.
+        seconds: Time budget.
+        batch_size: Patches per step.
+        recipe: Loss, optimiser and schedule.
+        augmentation: How patches are varied.
+        seed: Everything random follows from it.
+        precision: ``"fp32"``, or ``"bf16"`` for autocast on a GPU. On the CPU, oneDNN's bfloat16 gradients of
+            3-D convolutions came out wrong now and then (torch 2.13), so it is refused there.
+        freeze_statistics: Keep batch-norm statistics as they are, for few and similar patches.
+        anchor: Strength of the pull towards the starting weights, per weight (L2-SP, Li et al.,
+            arXiv 1802.01483, equation 4).
+        validations: How often a run is scored on held-out cases.
+    """
+
+    epochs: int | None = None
+    seconds: float | None = None
+    batch_size: int = 4
+    recipe: Recipe = field(default_factory=Recipe)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    seed: int = 0
+    precision: str = "fp32"
+    freeze_statistics: bool = False
+    anchor: float = 0.0
+    validations: int = 10
+
+    def __post_init__(self) -> None:
+        if (self.epochs is None) == (self.seconds is None):
+            raise TrainingError("A training needs either epochs or seconds.", "Give one of the two.")
+        if (self.epochs or 0) < 0 or (self.seconds or 0) < 0 or self.batch_size < 1:
+            raise TrainingError(f"A training cannot run with {self}.", "Use positive numbers.")
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data for a card."""
+        return asdict(self)
+
+
+def train_steps(
+    model: nn.Module,
+    sampler: PatchSampler,
+    config: TrainingConfig,
+    device: torch.device,
+    validate: Callable[[nn.Module], Scores] | None = None,
+) -> Generator[Event, None, None]:
+    """Train a network in place.
+
+    Args:
+        model: The network; moved to ``device``.
+        sampler: Where patches come from.
+        config: How long and with what.
+        device: Where to compute.
+        validate: Scores the network on held-out cases: mean Dice of each foreground class by name.
+
+    Yields:
+        A `TrainingStep` per optimiser step and a `Validation` now and then. Closing the generator stops the run.
+
+    Raises:
+        TrainingError: If the loss is no longer a number.
+    """
+    if config.precision == "bf16" and device.type == "cpu":
+        raise TrainingError("bf16 training on the CPU gives wrong gradients at times.", "Use fp32 or a GPU.")
+    torch.manual_seed(config.seed)
+    layout = torch.channels_last_3d if sampler.spatial_dims == 3 else torch.channels_last
+    model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+    _training_mode(model, config)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    start = [p.detach().clone() for p in trained] if config.anchor else []
+    optimiser = _optimiser(config.recipe, trained)
+    steps_per_epoch = math.ceil(len(sampler.cases) / config.batch_size)
+    clock = _Clock(config, steps_per_epoch)
+    best = -math.inf
+
+    while clock.progress < 1:
+        for group in optimiser.param_groups:
+            group["lr"] = _learning_rate(config.recipe, clock.progress)
+        images, labels, weights = (part.to(device) for part in sampler.batch(config.batch_size))
+        with _autocast(config.precision, device):
+            logits = model(images.contiguous(memory_format=layout))
+        loss = recipe_loss(config.recipe, logits, labels, weights)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"The loss became {value} after {clock.step} steps; nothing was saved.",
+                "Lower the learning rate or look for odd intensities in the examples.",
+            )
+        if start:
+            loss = loss + 0.5 * config.anchor * _distance(trained, start)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = float(nn.utils.clip_grad_norm_(trained, GRADIENT_LIMIT))
+        if not math.isfinite(norm):
+            raise TrainingError(
+                f"The gradients became {norm} after {clock.step} steps; nothing was saved.",
+                "Lower the learning rate.",
+            )
+        optimiser.step()
+        clock.tick()
+        yield TrainingStep(clock.step, clock.step // steps_per_epoch, value, clock.event())
+        if validate is not None and clock.validation_due(config.validations):
+            dice = validate(model.eval())
+            _training_mode(model, config)
+            mean = sum(dice.values()) / len(dice)
+            best, is_best = max(best, mean), mean > best
+            yield Validation(clock.step, clock.step // steps_per_epoch, dice, is_best)
+    model.eval()
+
+
+class _Clock:
+    """Where a run is between 0 and 1, by steps or by time."""
+
+    def __init__(self, config: TrainingConfig, steps_per_epoch: int) -> None:
+        self.step = 0
+        self.seconds_allowed = config.seconds
+        self.total = config.epochs * steps_per_epoch if config.epochs is not None else 0
+        self._began = time.monotonic()
+        self._validated = 0
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    @property
+    def progress(self) -> float:
+        if self.seconds_allowed is not None:
+            return self.seconds / self.seconds_allowed if self.seconds_allowed else 1.0
+        return self.step / self.total if self.total else 1.0
+
+    def tick(self) -> None:
+        self.step += 1
+
+    def event(self) -> Progress:
+        if self.seconds_allowed is None:
+            return Progress("training", self.step, self.total, "steps", self.seconds)
+        return Progress("training", min(int(self.seconds), int(self.seconds_allowed)), int(self.seconds_allowed), "s")
+
+    def validation_due(self, count: int) -> bool:
+        due = int(min(self.progress, 1.0) * count)
+        due, self._validated = due > self._validated, max(due, self._validated)
+        return bool(due)
+
+
+def _training_mode(model: nn.Module, config: TrainingConfig) -> None:
+    model.train()
+    if config.freeze_statistics:
+        for part in model.modules():
+            if isinstance(part, nn.BatchNorm2d | nn.BatchNorm3d):
+                part.eval()
+
+
+def _optimiser(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD(
+            parameters, recipe.learning_rate, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay
+        )
+    return torch.optim.AdamW(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay)
+
+
+def _learning_rate(recipe: Recipe, progress: float) -> float:
+    rising = min(1.0, (progress + 1e-3) / recipe.warm_up) if recipe.warm_up else 1.0
+    falling = float(max(1.0 - progress, 1e-4) ** recipe.decay_power)
+    return recipe.learning_rate * rising * falling
+
+
+def _autocast(precision: str, device: torch.device) -> Any:
+    if precision == "bf16":
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()
+
+
+def _distance(now: list[nn.Parameter], start: list[Tensor]) -> Tensor:
+    return torch.stack([(p - p0).square().sum() for p, p0 in zip(now, start, strict=True)]).sum()

@@ -1,0 +1,153 @@
+"""Random patches from cases: where somebody vouches for voxels, and augmented like scans differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_medattn.training.examples import TrainingCase
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How strongly patches are varied.
+
+    Attributes:
+        flip_axes: Spatial axes, counted from the last (-1 is X), along which patches are mirrored half of the
+            time. Mirror only where left and right of the anatomy look alike and carry the same label.
+        rotate: Largest rotation about each axis, in degrees.
+        scale: Largest relative change of size.
+        intensity: Strength of brightness, contrast and noise changes, in standard deviations.
+        chance: Chance that a patch is rotated and scaled.
+    """
+
+    flip_axes: tuple[int, ...] = ()
+    rotate: float = 12.0
+    scale: float = 0.12
+    intensity: float = 0.15
+    chance: float = 0.5
+
+
+class PatchSampler:
+    """Draws batches of augmented patches.
+
+    Args:
+        cases: What to draw from.
+        size: Patch (Z, Y, X); (1, Y, X) for 2-D networks.
+        spatial_dims: 2 drops the Z axis of the batches.
+        augmentation: How patches are varied.
+        seed: Every draw follows from it.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[TrainingCase],
+        size: tuple[int, int, int],
+        spatial_dims: int,
+        augmentation: Augmentation,
+        seed: int,
+    ) -> None:
+        self.cases, self.size, self.spatial_dims = cases, size, spatial_dims
+        self.augmentation = augmentation
+        self.random = np.random.default_rng(seed)
+        self._order: list[int] = []
+        self._counted = [_counted_voxels(case.weights) for case in cases]
+        self._vary = _transforms(augmentation, spatial_dims, seed)
+
+    def batch(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Images (B, C, spatial) float32, labels (B, spatial) int64 and weights (B, spatial) float32."""
+        patches = [self._patch(self._next_case()) for _ in range(count)]
+        images, labels, weights = (torch.stack(parts) for parts in zip(*patches, strict=True))
+        return images, labels[:, 0].long(), weights[:, 0]
+
+    def _next_case(self) -> int:
+        if not self._order:
+            self._order = self.random.permutation(len(self.cases)).tolist()
+        return self._order.pop()
+
+    def _patch(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        case, corner = self.cases[index], self._corner(index)
+        arrays = (case.image, case.labels[None], case.weights[None])
+        image, labels, weights = (
+            torch.from_numpy(_crop(array, corner, self.size).astype(np.float32)) for array in arrays
+        )
+        # Outside the image nobody vouches for anything, whatever the edge is continued with.
+        weights *= torch.from_numpy(_inside(case.labels.shape, corner, self.size))
+        if self.spatial_dims == 2:
+            image, labels, weights = image[:, 0], labels[:, 0], weights[:, 0]
+        from monai.utils import convert_to_tensor
+
+        varied = self._vary({"image": image, "labels": labels, "weights": weights})
+        # MONAI's tensors carry metadata through every later operation; from here on plain ones will do.
+        image, labels, weights = (
+            convert_to_tensor(varied[key], track_meta=False) for key in ("image", "labels", "weights")
+        )
+        return image, labels, weights
+
+    def _corner(self, index: int) -> list[int]:
+        shape, counted = self.cases[index].labels.shape, self._counted[index]
+        if counted is None:
+            return [int(self.random.integers(0, max(0, n - s) + 1)) for n, s in zip(shape, self.size, strict=True)]
+        voxel = counted[self.random.integers(len(counted))]
+        corner = []
+        for at, n, s in zip(voxel, shape, self.size, strict=True):
+            low, high = max(0, int(at) - s + 1), max(0, min(int(at), n - s))
+            corner.append(int(self.random.integers(min(low, high), high + 1)))
+        return corner
+
+
+def _counted_voxels(
+    weights: np.ndarray[Any, np.dtype[np.float32]],
+) -> np.ndarray[Any, np.dtype[np.int64]] | None:
+    """Indices of voxels with weight, or None if all have it and any corner will do."""
+    if weights.all():
+        return None
+    return np.argwhere(weights > 0)
+
+
+def _crop(array: np.ndarray[Any, Any], corner: list[int], size: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    box = array[(slice(None), *(slice(c, c + s) for c, s in zip(corner, size, strict=True)))]
+    missing = [(0, s - have) for s, have in zip(size, box.shape[1:], strict=True)]
+    return np.pad(box, [(0, 0), *missing], mode="edge")
+
+
+def _inside(shape: tuple[int, ...], corner: list[int], size: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    inside = np.zeros((1, *size), np.float32)
+    inside[0][tuple(slice(0, n - c) for n, c in zip(shape, corner, strict=True))] = 1
+    return inside
+
+
+def _transforms(how: Augmentation, spatial_dims: int, seed: int) -> Any:
+    """A MONAI pipeline over the keys image, labels and weights."""
+    from monai import transforms
+
+    keys = ["image", "labels", "weights"]
+    angle, strength = np.deg2rad(how.rotate), how.intensity
+    # Axes that carry few voxels are not rotated out of the slice in 2-D: one angle only.
+    angles = [angle] * (1 if spatial_dims == 2 else 3)
+    steps: list[Any] = [transforms.RandFlipd(keys, prob=0.5, spatial_axis=axis) for axis in how.flip_axes]
+    if how.chance and (how.rotate or how.scale):
+        steps.append(
+            transforms.RandAffined(
+                keys,
+                prob=how.chance,
+                rotate_range=angles,
+                scale_range=[how.scale] * spatial_dims,
+                mode=["bilinear", "nearest", "nearest"],
+                padding_mode=["border", "border", "zeros"],
+            )
+        )
+    if strength:
+        steps += [
+            transforms.RandScaleIntensityd("image", factors=strength, prob=0.5),
+            transforms.RandShiftIntensityd("image", offsets=strength, prob=0.5, safe=False),
+            transforms.RandGaussianNoised("image", prob=0.3, std=strength / 2),
+        ]
+    pipeline = transforms.Compose(steps)
+    pipeline.set_random_state(seed)
+    return pipeline

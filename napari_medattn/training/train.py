@@ -1,0 +1,160 @@
+"""Train a network from scratch on a data folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from napari_medattn.data import Preparation
+from napari_medattn.device import describe_device, resolve_device
+from napari_medattn.errors import TrainingError
+from napari_medattn.events import Progress
+from napari_medattn.inference import Predictor, segment
+from napari_medattn.models import create_model, get_spec
+from napari_medattn.store import Card, Checkpoint, save_checkpoint
+from napari_medattn.training.examples import Example, prepare_example
+from napari_medattn.training.folder import DataFolder
+from napari_medattn.training.loop import Event, TrainingConfig, train_steps
+from napari_medattn.training.patches import PatchSampler
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """What to train.
+
+    Attributes:
+        network: Name in the model registry.
+        name: Name of the checkpoint.
+        title: One line for people.
+        spatial_dims: 2 or 3; None for the network's default.
+        options: The network's own options.
+        patch: Training patch (Z, Y, X); Z = 1 for a 2-D network.
+        tile: Tile (Z, Y, X) that `segment` will use; the patch if None.
+        preparation: How images are prepared.
+        validation: Cases held out for scoring.
+        split_seed: Which ones.
+        config: How long and with what.
+        limits: What the checkpoint must not be used for.
+        command: The command line, for the card.
+    """
+
+    network: str
+    name: str
+    title: str = ""
+    spatial_dims: int | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    patch: tuple[int, int, int] = (32, 48, 32)
+    tile: tuple[int, int, int] | None = None
+    preparation: Preparation = field(default_factory=Preparation)
+    validation: int = 30
+    split_seed: int = 0
+    config: TrainingConfig = field(default_factory=lambda: TrainingConfig(epochs=100))
+    limits: str = "For research only, not for diagnosis."
+    command: str = ""
+
+
+def train_on_folder(
+    folder: DataFolder, plan: TrainPlan, *, device: str = "auto", out: Path | None = None
+) -> Generator[Progress | Event, None, Checkpoint]:
+    """Train, score on the held-out cases and save.
+
+    The weights of the last step are kept, not the best on the held-out cases, so that their scores stay honest.
+
+    Yields:
+        Progress while reading, then what `train_steps` yields.
+
+    Returns:
+        The saved checkpoint.
+
+    Raises:
+        MedAttnError: If the data or the plan do not fit.
+    """
+    began = time.monotonic()
+    where = resolve_device(device)
+    training, held_out = folder.split(plan.validation, plan.split_seed)
+    dims = plan.spatial_dims or get_spec(plan.network).dims[0]
+    if dims == 2 and plan.patch[0] != 1:
+        raise TrainingError(f"A 2-D network cannot train on patches of {plan.patch}.", "Use a patch of 1,Y,X.")
+
+    cases = []
+    for count, case in enumerate(training):
+        yield Progress("reading cases", count, len(training), "cases", time.monotonic() - began)
+        cases.append(prepare_example(folder.example(case), plan.preparation, len(folder.class_names)))
+    examples = list(folder.examples(held_out))
+
+    torch.manual_seed(plan.config.seed)
+    arguments = {
+        "in_channels": cases[0].image.shape[0],
+        "num_classes": len(folder.class_names),
+        "spatial_dims": dims,
+        **plan.options,
+    }
+    model = create_model(plan.network, **arguments)
+    card = Card(
+        name=plan.name,
+        title=plan.title,
+        network=plan.network,
+        arguments=arguments,
+        class_names=folder.class_names,
+        preparation=plan.preparation,
+        tile=plan.tile or plan.patch,
+        limits=plan.limits,
+    )
+    sampler = PatchSampler(cases, plan.patch, dims, plan.config.augmentation, plan.config.seed)
+
+    def validate(network: nn.Module) -> dict[str, float]:
+        return mean_dice(score_network(Predictor(network, card, where), examples), folder.class_names)
+
+    yield from train_steps(model, sampler, plan.config, where, validate if examples else None)
+    scores = score_network(Predictor(model, card, where), examples)
+    card = replace(
+        card,
+        trained_on=f"{folder.name}, {len(training)} cases ({folder.licence})",
+        metrics={
+            "data": f"{len(examples)} held-out cases of {folder.name}",
+            "dice": mean_dice(scores, folder.class_names),
+        }
+        if examples
+        else {},
+        training={
+            "command": plan.command,
+            "source": folder.source,
+            "licence": folder.licence,
+            "validation_cases": held_out,
+            "split_seed": plan.split_seed,
+            "config": plan.config.to_json(),
+            "device": describe_device(where),
+            "torch": torch.__version__,
+            "minutes": round((time.monotonic() - began) / 60, 1),
+        },
+    )
+    return save_checkpoint(card, model.to("cpu"), out)
+
+
+def score_network(predictor: Predictor, examples: Sequence[Example]) -> list[dict[int, float]]:
+    """Dice of each foreground class of each example, on its own grid."""
+    scores = []
+    for example in examples:
+        labels = segment(example.volume, predictor).labels
+        count = len(predictor.card.class_names)
+        scores.append({n: dice_of(labels == n, example.labels == n) for n in range(1, count)})
+    return scores
+
+
+def dice_of(mask: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> float:
+    """Dice of two boolean masks; nan where both are empty."""
+    total = int(mask.sum()) + int(truth.sum())
+    return 2 * int((mask & truth).sum()) / total if total else float("nan")
+
+
+def mean_dice(scores: Sequence[dict[int, float]], class_names: Sequence[str]) -> dict[str, float]:
+    """Mean over the cases, by class name; cases where a class is in neither mask do not count for it."""
+    names = dict(enumerate(class_names))
+    return {names[number]: round(float(np.nanmean([case[number] for case in scores])), 4) for number in scores[0]}

@@ -1,0 +1,211 @@
+"""`Case`: an image layer with the mask, the edits and the attention maps that belong to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.components import ViewerModel
+from napari.layers import Image, Labels, Layer
+from numpy.typing import NDArray
+from psygnal import Signal
+
+from napari_medattn.errors import GeometryError
+from napari_medattn.layerdata import KEY, attention_to_layer, layer_to_volume, lying_on, mask_to_layer
+from napari_medattn.training.examples import Example
+from napari_medattn.widgets.edit_watch import EditWatch
+
+if TYPE_CHECKING:
+    from napari_medattn.inference import Prediction
+
+
+class Case:
+    """What has been made of one image layer in a viewer.
+
+    Args:
+        viewer: The viewer that the layers are added to.
+        image: The image layer.
+    """
+
+    mask_changed = Signal()
+    edits_changed = Signal()
+    maps_changed = Signal()
+
+    def __init__(self, viewer: ViewerModel, image: Image) -> None:
+        self.viewer, self.image = viewer, image
+        self.mask: Labels | None = None
+        self.watch: EditWatch | None = None
+        self.prediction: Prediction | None = None
+        self.maps: dict[str, Image] = {}
+        viewer.layers.events.removed.connect(self._removed)
+
+    def close(self) -> None:
+        """Let go of the layers."""
+        self.viewer.layers.events.removed.disconnect(self._removed)
+        self._adopt(None)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the mask's classes."""
+        return tuple(self.mask.metadata[KEY]["class_names"]) if self.mask is not None else ()
+
+    @property
+    def edited(self) -> int:
+        """Voxels that a person edited."""
+        return self.watch.log.edited_count if self.watch else 0
+
+    def show(self, prediction: Prediction, *, keep_edits: bool = True) -> int:
+        """Show a new prediction, as one undo step where there is a mask already.
+
+        A mask of other classes is left alone and the new one becomes a layer of its own.
+
+        Args:
+            prediction: What the network says.
+            keep_edits: Leave voxels alone that a person edited or confirmed.
+
+        Returns:
+            Number of voxels that were kept as the person had them although the network disagrees.
+        """
+        self.prediction = prediction
+        if self.mask is None or self.class_names != tuple(prediction.class_names):
+            data, kwargs, _ = mask_to_layer(prediction, self.image)
+            layer = self.viewer.add_labels(data, **kwargs)
+            layer.contour = 0
+            self._adopt(layer)
+            return 0
+        return self._rewrite(prediction, keep_edits)
+
+    def _rewrite(self, prediction: Prediction, keep_edits: bool) -> int:
+        assert self.mask is not None and self.watch is not None
+        new = prediction.labels if prediction.volume.spatial_dims == 3 else prediction.labels[0]
+        differs = new != self.mask.data
+        kept = 0
+        if keep_edits:
+            self.watch.log.reconcile(self.mask.data)
+            trusted = self.watch.log.trusted()
+            kept = int(np.count_nonzero(differs & trusted))
+            differs &= ~trusted
+        indices = np.nonzero(differs)
+        if indices[0].size:
+            with self.watch.machine("segment"):
+                self.mask.data_setitem(indices, new[indices].astype(self.mask.data.dtype))
+        self.mask.metadata[KEY] = {**self.mask.metadata[KEY], "record": dict(prediction.record)}
+        self.mask_changed.emit()
+        return kept
+
+    def show_map(self, key: str, on_image: NDArray[np.float32]) -> None:
+        """Show one site's map, in its layer if there is one."""
+        assert self.prediction is not None
+        found = self.prediction.attention[key]
+        data, kwargs, _ = attention_to_layer(found, self.image, self.prediction.record, on_image)
+        layer = self.maps.get(key)
+        if layer is None:
+            active = self.viewer.layers.selection.active
+            self.maps[key] = self.viewer.add_image(data, **kwargs)
+            self.viewer.layers.selection.active = active
+        else:
+            layer.data, layer.visible = data, True
+            layer.metadata[KEY] = kwargs["metadata"][KEY]
+        self.maps_changed.emit()
+
+    def hide_map(self, key: str) -> None:
+        """Hide one site's map."""
+        if key in self.maps:
+            self.maps[key].visible = False
+
+    def show_uncertainty(self) -> None:
+        """Show the prediction's uncertainty, if it has one, replacing an earlier one."""
+        if self.prediction is None or self.prediction.uncertainty is None:
+            return
+        values = self.prediction.uncertainty
+        data = values if self.prediction.volume.spatial_dims == 3 else values[0]
+        name = f"{self.image.name} uncertainty"
+        active = self.viewer.layers.selection.active
+        self.viewer.add_image(
+            data,
+            name=name,
+            colormap="magma",
+            contrast_limits=(0, 1),
+            opacity=0.6,
+            projection_mode="none",
+            metadata={KEY: {"kind": "uncertainty", "record": dict(self.prediction.record)}},
+            **lying_on(self.image, data.ndim),
+        )
+        self.viewer.layers.selection.active = active
+
+    def example(self) -> Example:
+        """What there is to learn from this case now; later painting does not change it.
+
+        Raises:
+            GeometryError: If there is no mask.
+        """
+        if self.mask is None or self.watch is None:
+            raise GeometryError(f"{self.image.name} has no mask yet.", "Press Segment first.")
+        self.watch.log.reconcile(self.mask.data)
+        volume = layer_to_volume(self.image)
+        shape = volume.grid.shape
+        labels = np.array(self.mask.data).reshape(shape)
+        return Example(volume, labels, self.watch.log.trusted().reshape(shape))
+
+    def confirm_slice(self) -> bool:
+        """Mark the slice in view as right, or take that back if it is; a 2-D image is one slice.
+
+        Returns:
+            Whether it is confirmed now.
+        """
+        assert self.mask is not None and self.watch is not None
+        box = self._slice_in_view()
+        now = not self.watch.log.is_confirmed(box)
+        self.watch.log.confirm(box, now)
+        self.edits_changed.emit()
+        return now
+
+    def confirmed_slices(self) -> int:
+        """How many slices along the axis in view are confirmed."""
+        if self.watch is None or self.mask is None:
+            return 0
+        if self.mask.ndim == 2:
+            return int(self.watch.log.is_confirmed(self._slice_in_view()))
+        return len(self.watch.log.confirmed_slices(self._axis_in_view()))
+
+    def _axis_in_view(self) -> int:
+        """The mask's axis that the viewer steps through."""
+        assert self.mask is not None
+        hidden = self.viewer.dims.order[: self.viewer.dims.ndim - 2]
+        offset = self.viewer.dims.ndim - self.mask.ndim
+        axes = [axis - offset for axis in hidden if axis >= offset]
+        return axes[-1] if axes else 0
+
+    def _slice_in_view(self) -> tuple[slice, ...]:
+        assert self.mask is not None
+        everything = [slice(None)] * self.mask.ndim
+        if self.mask.ndim == 2:
+            return tuple(everything)
+        axis = self._axis_in_view()
+        point = self.viewer.dims.point[-self.mask.ndim :]
+        index = round(float(self.mask.world_to_data(point)[axis]))
+        index = min(max(index, 0), self.mask.data.shape[axis] - 1)
+        everything[axis] = slice(index, index + 1)
+        return tuple(everything)
+
+    def adopt_mask(self, layer: Labels, class_names: tuple[str, ...]) -> None:
+        """Take a labels layer that a person opened or drew as this image's mask."""
+        meta = dict(layer.metadata.get(KEY, {}))
+        layer.metadata[KEY] = {"class_names": class_names, **meta}
+        self._adopt(layer)
+
+    def _adopt(self, layer: Labels | None) -> None:
+        if self.watch is not None:
+            self.watch.stop()
+        self.mask = layer
+        self.watch = EditWatch(layer, self.edits_changed.emit) if layer is not None else None
+        self.mask_changed.emit()
+        self.edits_changed.emit()
+
+    def _removed(self, event: Any) -> None:
+        layer: Layer = event.value
+        if layer is self.mask:
+            self._adopt(None)
+        for key in [key for key, shown in self.maps.items() if shown is layer]:
+            del self.maps[key]
+            self.maps_changed.emit()

@@ -1,0 +1,162 @@
+"""Correct: the classes of the mask, what was edited and confirmed, and saving it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from napari.utils.notifications import show_info
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtGui import QColor, QIcon, QPixmap
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QFileDialog,
+    QHeaderView,
+    QLabel,
+    QTableWidget,
+    QTableWidgetItem,
+    QWidget,
+)
+
+from napari_medattn.contributions import write_mask
+from napari_medattn.errors import MedAttnError
+from napari_medattn.layerdata import KEY
+from napari_medattn.widgets.case import Case
+from napari_medattn.widgets.parts import MessageLine, button, column, row
+from napari_medattn.widgets.session import Session
+
+_REST_MS = 250  # figures follow painting after this pause, so that strokes stay smooth
+
+
+class CorrectPanel(QWidget):
+    """Shows the classes and the state of the edits; painting itself is napari's own.
+
+    Args:
+        session: The dock's session.
+    """
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
+        self._case: Case | None = None
+        self.table = QTableWidget(0, 3)
+        self.table.setHorizontalHeaderLabels(["class", "voxels", "ml"])
+        self.table.setAccessibleName("classes of the mask")
+        self.table.setToolTip("Choose a class to paint with; napari's brush, eraser and fill change the mask.")
+        self.table.verticalHeader().setVisible(False)
+        self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.table.setFixedHeight(118)
+        self.table.horizontalHeader().setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        for narrow in (1, 2):
+            self.table.horizontalHeader().setSectionResizeMode(narrow, QHeaderView.ResizeMode.ResizeToContents)
+        self.confirm = button(
+            "Confirm slice", "The slice in view is right as it is: it counts as truth for Learn (Alt+C)."
+        )
+        self.save = button("Save mask ...", "Write the mask with the scan's exact geometry.")
+        self.summary = QLabel()
+        self.summary.setWordWrap(True)
+        self.message = MessageLine()
+        column(self, self.table, row(self.confirm, self.save, stretch=0), self.summary, self.message)
+        self._rest = QTimer(self)
+        self._rest.setSingleShot(True)
+        self._rest.setInterval(_REST_MS)
+        self._rest.timeout.connect(self.refresh)
+        self.table.cellClicked.connect(self._choose_class)
+        self.confirm.clicked.connect(self.confirm_slice)
+        self.save.clicked.connect(self._ask_and_save)
+        session.image_changed.connect(self._follow_case)
+        self._follow_case()
+
+    def refresh(self) -> None:
+        """Bring the figures up to date."""
+        case = self._case
+        ready = case is not None and case.mask is not None
+        for widget in (self.table, self.confirm, self.save):
+            widget.setEnabled(ready)
+        if case is None or case.mask is None:
+            self.table.setRowCount(0)
+            self.summary.setText("")
+            self.message.say("Needs a mask: press Segment.")
+            return
+        self.message.say("")
+        self._fill(case)
+        slices = case.confirmed_slices()
+        self.summary.setText(f"edited {case.edited:,} voxels, confirmed {slices} slice{'' if slices == 1 else 's'}")
+
+    def confirm_slice(self) -> None:
+        """Confirm the slice in view, or take it back."""
+        if self._case is not None and self._case.mask is not None:
+            self._case.confirm_slice()
+            self.refresh()
+
+    def save_mask(self, path: Path | str) -> None:
+        """Write the mask; errors are said in the panel."""
+        if self._case is None or self._case.mask is None:
+            return
+        mask = self._case.mask
+        attributes = {"name": mask.name, "scale": mask.scale, "metadata": mask.metadata}
+        try:
+            write_mask(str(path), mask.data, attributes)
+        except MedAttnError as error:
+            self.message.fail(error)
+        else:
+            self.message.say(f"Saved {path}.")
+            show_info(f"Saved {path}")
+
+    def _fill(self, case: Case) -> None:
+        assert case.mask is not None
+        names = case.class_names
+        counts = np.bincount(case.mask.data.ravel(), minlength=len(names))
+        grid = case.mask.metadata[KEY].get("grid")
+        # A 2-D image has no volume, and lengths in pixels are no millilitres.
+        has_volume = grid is not None and grid.units == "mm" and case.mask.ndim == 3
+        millilitres = float(np.prod(grid.spacing)) / 1000 if has_volume else None
+        self.table.setRowCount(len(names) - 1)
+        for number, name in enumerate(names[1:], start=1):
+            cells = [
+                name,
+                f"{counts[number]:,}",
+                f"{counts[number] * millilitres:.2f}" if millilitres else "-",
+            ]
+            for place, text in enumerate(cells):
+                item = QTableWidgetItem(text)
+                if place == 0:
+                    item.setIcon(_swatch(case.mask.get_color(number)))
+                else:
+                    item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+                self.table.setItem(number - 1, place, item)
+
+    def _follow_case(self) -> None:
+        if self._case is not None:
+            self._case.edits_changed.disconnect(self._rest.start)
+            self._case.mask_changed.disconnect(self._rest.start)
+        self._case = self.session.case
+        if self._case is not None:
+            self._case.edits_changed.connect(self._rest.start)
+            self._case.mask_changed.connect(self._rest.start)
+        self.refresh()
+
+    def _choose_class(self, index: int, _column: int) -> None:
+        if self._case is not None and self._case.mask is not None:
+            self.session.viewer.layers.selection.active = self._case.mask
+            self._case.mask.selected_label = index + 1
+
+    def _ask_and_save(self) -> None:
+        assert self._case is not None and self._case.mask is not None
+        source = self._case.image.metadata.get(KEY, {}).get("path")
+        folder = Path(source).parent if source else Path.home()
+        start = folder / f"{self._case.image.name}_mask.nii.gz"
+        path, _ = QFileDialog.getSaveFileName(
+            self, "Save mask", str(start), "NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff)"
+        )
+        if path:
+            self.save_mask(path)
+
+
+def _swatch(colour: Any) -> QIcon:
+    pixmap = QPixmap(12, 12)
+    pixmap.fill(QColor.fromRgbF(*(float(part) for part in colour)))
+    return QIcon(pixmap)

@@ -1,0 +1,109 @@
+"""The dock: Segment, Look, Correct and Learn under one head, for one viewer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from napari.viewer import Viewer
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+
+from napari_medattn.widgets.correct_panel import CorrectPanel
+from napari_medattn.widgets.header import Header
+from napari_medattn.widgets.jobs import Jobs, Steps
+from napari_medattn.widgets.learn_panel import LearnPanel
+from napari_medattn.widgets.look_panel import LookPanel
+from napari_medattn.widgets.parts import Section
+from napari_medattn.widgets.segment_panel import SegmentPanel
+from napari_medattn.widgets.session import Session
+
+
+class AttentionDock(QWidget):
+    """Everything that the plugin shows, for one viewer.
+
+    Args:
+        napari_viewer: The viewer that the dock is added to; napari fills it in by this name.
+    """
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self.viewer = viewer = napari_viewer
+        self.session, self.jobs = Session(viewer), Jobs()
+        self.header = Header(self.session)
+        self.segment = SegmentPanel(self.session, self.jobs)
+        self.look = LookPanel(self.session, self.jobs)
+        self.correct = CorrectPanel(self.session)
+        self.learn = LearnPanel(self.session, self.jobs)
+
+        parts = QWidget()
+        stack = QVBoxLayout(parts)
+        stack.setContentsMargins(0, 0, 0, 0)
+        stack.setSpacing(0)
+        for title, panel in (
+            ("Segment", self.segment),
+            ("Look", self.look),
+            ("Correct", self.correct),
+            ("Learn", self.learn),
+        ):
+            stack.addWidget(Section(title, panel))
+        stack.addStretch(1)
+        scroll = QScrollArea()
+        scroll.setWidget(parts)
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(0)
+        layout.addWidget(self.header)
+        layout.addWidget(scroll, 1)
+        self.setMinimumWidth(350)
+
+        self.segment.segmented.connect(self.look.refresh_maps)
+        self.session.checkpoint_changed.connect(self._load)
+        self._shortcuts = {
+            "Alt-S": lambda _viewer: self.segment.start(),
+            "Alt-C": lambda _viewer: self.correct.confirm_slice(),
+            "Alt-L": lambda _viewer: self.learn.start(),
+        }
+        for keys, action in self._shortcuts.items():
+            viewer.bind_key(keys, action, overwrite=True)
+        self.destroyed.connect(_farewell(viewer, self.session, self.jobs, list(self._shortcuts)))
+        self._load()
+
+    def _load(self) -> None:
+        """Load the chosen network in the background, so that Segment starts at once."""
+        checkpoint, device = self.session.checkpoint, self.session.device
+        if checkpoint is None or self.session.predictor is not None:
+            return
+
+        def steps() -> Steps:
+            from napari_medattn.device import available_devices
+            from napari_medattn.inference import Predictor
+
+            yield from ()
+            return available_devices(), Predictor.load(checkpoint, device)
+
+        def loaded(found: Any) -> None:
+            devices, predictor = found
+            self.header.offer_devices(devices)
+            if (checkpoint, device) == (self.session.checkpoint, self.session.device):
+                self.session.predictor = predictor
+
+        self.jobs.start("loading the network", steps, on_done=loaded, on_error=self.segment.message.fail, quiet=True)
+
+
+def _farewell(viewer: Viewer, session: Session, jobs: Jobs, shortcuts: list[str]) -> Callable[[], None]:
+    """What to do when the dock is gone: stop all jobs and let go of the viewer.
+
+    It must not hold the dock itself, whose Qt side no longer exists by then.
+    """
+
+    def leave() -> None:
+        jobs.close()
+        session.close()
+        for keys in shortcuts:
+            viewer.bind_key(keys, None)
+
+    return leave

@@ -1,0 +1,121 @@
+"""Look: every attention site of the network, shown or hidden on the image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import QSignalBlocker, Qt
+from qtpy.QtWidgets import QHeaderView, QLabel, QTreeWidget, QTreeWidgetItem, QWidget
+
+from napari_medattn.widgets.case import Case
+from napari_medattn.widgets.jobs import Jobs, Steps
+from napari_medattn.widgets.parts import MessageLine, column
+from napari_medattn.widgets.session import Session
+
+_KEY = int(Qt.ItemDataRole.UserRole)
+
+
+class LookPanel(QWidget):
+    """Lists the sites; ticking one puts its map on the image.
+
+    Args:
+        session: The dock's session.
+        jobs: The dock's jobs.
+    """
+
+    def __init__(self, session: Session, jobs: Jobs) -> None:
+        super().__init__()
+        self.session, self.jobs = session, jobs
+        self._case: Case | None = None
+        self.tree = QTreeWidget()
+        self.tree.setHeaderLabels(["site", "kind", "grid"])
+        self.tree.setRootIsDecorated(False)
+        self.tree.setAccessibleName("attention sites")
+        self.tree.setFixedHeight(104)
+        header = self.tree.header()
+        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
+        header.setSectionResizeMode(1, QHeaderView.ResizeMode.ResizeToContents)
+        header.setSectionResizeMode(2, QHeaderView.ResizeMode.ResizeToContents)
+        header.setStretchLastSection(False)
+        self.message = MessageLine()
+        self.honest = QLabel("Where the block looks, not why.")
+        column(self, self.tree, self.message, self.honest)
+        self.tree.itemChanged.connect(self._ticked)
+        session.image_changed.connect(self._follow_case)
+        session.predictor_changed.connect(self.refresh)
+        session.checkpoint_changed.connect(self.refresh)
+        self._follow_case()
+
+    def refresh(self) -> None:
+        """List the sites of the mask's network, or of the chosen one before there is a mask."""
+        case, predictor = self._case, self.session.predictor
+        prediction = case.prediction if case is not None else None
+        if prediction is not None:
+            sites = [found.site for found in prediction.attention.values()]
+        else:
+            sites = list(predictor.sites.values()) if predictor is not None else []
+        with QSignalBlocker(self.tree):
+            self.tree.clear()
+            for site in sites:
+                stride = " x ".join(str(step) for step in site.stride)
+                item = QTreeWidgetItem([site.title, f"{site.normalisation} {site.kind}", f"1 per {stride}"])
+                item.setData(0, _KEY, site.key)
+                for part in range(3):
+                    item.setToolTip(part, site.legend)
+                item.setFlags(item.flags() | Qt.ItemFlag.ItemIsUserCheckable)
+                item.setCheckState(0, self._state(site.key))
+                item.setDisabled(prediction is None)
+                self.tree.addTopLevelItem(item)
+        if prediction is None:
+            self.message.say("Press Segment first; the maps come with the mask.")
+        elif not sites:
+            self.message.say("This network has no attention to show.")
+        else:
+            self.message.say("")
+
+    def refresh_maps(self) -> None:
+        """After a new prediction: list its sites, and bring the maps that are shown up to date."""
+        self.refresh()
+        if self._case is not None and self._case.prediction is not None:
+            for key, layer in self._case.maps.items():
+                if layer.visible and key in self._case.prediction.attention:
+                    self.show_site(key)
+
+    def show_site(self, key: str) -> None:
+        """Put a site's map on the image; it is interpolated in the background."""
+        case = self._case
+        if case is None or case.prediction is None:
+            return
+        prediction = case.prediction
+        found = prediction.attention[key]
+
+        def steps() -> Steps:
+            yield from ()
+            return found.on_image()
+
+        def done(on_image: Any) -> None:
+            late = case.prediction is not prediction or case.image not in self.session.viewer.layers
+            if not late:
+                case.show_map(key, on_image)
+
+        self.jobs.start(f"placing {found.site.title}", steps, on_done=done, on_error=self.message.fail, quiet=True)
+
+    def _follow_case(self) -> None:
+        if self._case is not None:
+            self._case.maps_changed.disconnect(self.refresh)
+        self._case = self.session.case
+        if self._case is not None:
+            self._case.maps_changed.connect(self.refresh)
+        self.refresh()
+
+    def _state(self, key: str) -> Qt.CheckState:
+        layer = self._case.maps.get(key) if self._case is not None else None
+        shown = layer is not None and layer.visible
+        return Qt.CheckState.Checked if shown else Qt.CheckState.Unchecked
+
+    def _ticked(self, item: QTreeWidgetItem, column_: int) -> None:
+        key = item.data(0, _KEY)
+        if item.checkState(0) == Qt.CheckState.Checked:
+            self.show_site(key)
+        elif self._case is not None:
+            self._case.hide_map(key)

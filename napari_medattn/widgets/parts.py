@@ -1,0 +1,157 @@
+"""Small pieces that the panels share."""
+
+from __future__ import annotations
+
+import traceback
+
+from napari.utils.notifications import show_error
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QHBoxLayout,
+    QLabel,
+    QMessageBox,
+    QProgressBar,
+    QPushButton,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_medattn.errors import MedAttnError
+from napari_medattn.events import Progress, for_people
+
+
+def button(text: str, tip: str, *, enabled: bool = True) -> QPushButton:
+    """A button whose tooltip says what will change."""
+    made = QPushButton(text)
+    made.setToolTip(tip)
+    made.setAccessibleName(text)
+    made.setEnabled(enabled)
+    return made
+
+
+def row(*widgets: QWidget, stretch: int | None = None) -> QWidget:
+    """Widgets side by side; the one with index ``stretch`` takes the room that is left."""
+    holder = QWidget()
+    layout = QHBoxLayout(holder)
+    layout.setContentsMargins(0, 0, 0, 0)
+    for index, widget in enumerate(widgets):
+        layout.addWidget(widget, 1 if index == stretch else 0)
+    return holder
+
+
+def column(widget: QWidget, *children: QWidget) -> QVBoxLayout:
+    """Lay ``children`` out below each other in ``widget``."""
+    layout = QVBoxLayout(widget)
+    layout.setContentsMargins(6, 2, 6, 6)
+    layout.setSpacing(5)
+    for child in children:
+        layout.addWidget(child)
+    return layout
+
+
+class Section(QWidget):
+    """A part of the dock that folds away under its title."""
+
+    def __init__(self, title: str, content: QWidget, *, open_: bool = True) -> None:
+        super().__init__()
+        self.content = content
+        self.header = QToolButton()
+        self.header.setText(title)
+        self.header.setCheckable(True)
+        self.header.setChecked(open_)
+        self.header.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.header.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.header.setAccessibleName(f"{title} part")
+        self.header.setToolTip(f"Show or hide the {title} part.")
+        self.header.setStyleSheet("QToolButton { border: none; font-weight: bold; text-align: left; padding: 3px; }")
+        self.header.toggled.connect(self._fold)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(0)
+        layout.addWidget(self.header)
+        layout.addWidget(content)
+        self._fold(open_)
+
+    def _fold(self, open_: bool) -> None:
+        self.header.setArrowType(Qt.ArrowType.DownArrow if open_ else Qt.ArrowType.RightArrow)
+        self.content.setVisible(open_)
+
+
+class MessageLine(QWidget):
+    """One sentence to the person: a hint, a result, or an error with its details on demand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.label = QLabel()
+        self.label.setWordWrap(True)
+        self.label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.details = QToolButton()
+        self.details.setText("details")
+        self.details.setAccessibleName("error details")
+        self.details.setToolTip("Show the technical details of this error.")
+        self.details.clicked.connect(self._show_details)
+        self._traceback = ""
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.label, 1)
+        layout.addWidget(self.details)
+        self.say("")
+
+    @property
+    def text(self) -> str:
+        """The sentence that is shown."""
+        return self.label.text()
+
+    def say(self, text: str) -> None:
+        """Show a hint or a result."""
+        self.label.setText(text)
+        self.label.setStyleSheet("")
+        self.details.setVisible(False)
+        self.setVisible(bool(text))
+
+    def fail(self, error: BaseException) -> None:
+        """Show an error as one sentence, here and as napari's notification."""
+        known = isinstance(error, MedAttnError)
+        text = str(error) if known else f"Something unexpected went wrong ({type(error).__name__}: {error})."
+        self.say(text)
+        self.label.setStyleSheet("color: #e5604d;")
+        self._traceback = "".join(traceback.format_exception(error))
+        self.details.setVisible(True)
+        show_error(text)
+
+    def _show_details(self) -> None:
+        box = QMessageBox(QMessageBox.Icon.Information, "Details", self.text, parent=self)
+        box.setDetailedText(self._traceback)
+        box.exec()
+
+
+class ProgressLine(QWidget):
+    """How far a job is, in words and as a bar."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bar = QProgressBar()
+        self.bar.setTextVisible(False)
+        self.bar.setFixedHeight(10)
+        self.label = QLabel()
+        column(self, self.bar, self.label).setContentsMargins(0, 0, 0, 0)
+        self.finish()
+
+    def follow(self, progress: Progress) -> None:
+        """Show an event."""
+        self.setVisible(True)
+        self.bar.setRange(0, progress.total)
+        self.bar.setValue(progress.done)
+        if not progress.total:
+            self.label.setText(f"{progress.stage} ...")
+            return
+        left = progress.seconds_left
+        parts = [f"{progress.stage}: {progress.done}/{progress.total} {progress.unit}"]
+        parts += [f"{for_people(left)} left"] if left is not None else []
+        self.label.setText(", ".join(parts))
+
+    def finish(self) -> None:
+        """Put the line away."""
+        self.setVisible(False)

@@ -1,0 +1,133 @@
+"""Segment: run the chosen network on the chosen scan, and show the mask."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from magicgui.widgets import CheckBox, Container, FloatSlider
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QWidget
+
+from napari_medattn.events import Progress, for_people
+from napari_medattn.layerdata import layer_to_volume
+from napari_medattn.widgets.case import Case
+from napari_medattn.widgets.jobs import Job, Jobs, Steps
+from napari_medattn.widgets.parts import MessageLine, ProgressLine, Section, button, column, row
+from napari_medattn.widgets.session import Session
+
+
+class SegmentPanel(QWidget):
+    """Starts and cancels a run, and hands its result to the case.
+
+    Args:
+        session: The dock's session.
+        jobs: The dock's jobs.
+    """
+
+    segmented = Signal()
+
+    def __init__(self, session: Session, jobs: Jobs) -> None:
+        super().__init__()
+        self.session, self.jobs = session, jobs
+        self._job: Job | None = None
+        self.keep_edits = CheckBox(value=True, text="keep my edits")
+        self.keep_edits.tooltip = "Voxels that you painted or confirmed stay as they are."
+        self.uncertainty = CheckBox(value=False, text="show uncertainty")
+        self.uncertainty.tooltip = "Add a layer with the entropy of the class probabilities, 0..1."
+        self.overlap = FloatSlider(value=0.25, min=0.0, max=0.75, step=0.05, label="tile overlap")
+        self.overlap.tooltip = "More overlap hides seams better and takes longer."
+        self.more: Container = Container(widgets=[self.uncertainty, self.overlap], labels=True)
+        self.run = button("Segment", "Run the network on the whole scan and show the mask (Alt+S).")
+        self.stop = button("Cancel", "Stop after the tile at hand; nothing is changed.", enabled=False)
+        self.progress, self.message = ProgressLine(), MessageLine()
+        column(
+            self,
+            self.keep_edits.native,
+            row(self.run, self.stop, stretch=0),
+            self.progress,
+            self.message,
+            Section("more", self.more.native, open_=False),
+        )
+        self.run.clicked.connect(self.start)
+        self.stop.clicked.connect(self.cancel)
+        session.image_changed.connect(self.refresh)
+        session.checkpoint_changed.connect(self.refresh)
+        self.refresh()
+
+    @property
+    def running(self) -> bool:
+        """Whether a run is under way."""
+        return self._job is not None and self._job.running
+
+    def refresh(self) -> None:
+        """Enable what can be used, and say in one line why the rest cannot."""
+        session = self.session
+        ready = session.image is not None and session.checkpoint is not None
+        self.run.setEnabled(ready and not self.running)
+        self.stop.setEnabled(self.running)
+        if not self.running:
+            self.message.say("" if ready else "Needs a scan and a network.")
+
+    def start(self) -> None:
+        """Segment the current scan."""
+        case, checkpoint = self.session.case, self.session.checkpoint
+        if case is None or checkpoint is None or self.running:
+            return
+        loaded, device = self.session.predictor, self.session.device
+        uncertainty, overlap = bool(self.uncertainty.value), float(self.overlap.value)
+
+        def steps() -> Steps:
+            from napari_medattn.inference import Predictor, segment_steps
+
+            predictor = loaded or Predictor.load(checkpoint, device)
+            volume = layer_to_volume(case.image)
+            sites = list(predictor.sites)
+            return segment_steps(volume, predictor, attention=sites, uncertainty=uncertainty, overlap=overlap)
+
+        self._job = self.jobs.start(
+            f"segmenting {case.image.name}",
+            steps,
+            on_event=self._follow,
+            on_done=lambda prediction: self._show(case, prediction),
+            on_error=self._fail,
+            on_cancelled=self._cancelled,
+        )
+        self.message.say("")
+        self.refresh()
+
+    def cancel(self) -> None:
+        """Stop the run."""
+        if self._job is not None:
+            self._job.cancel()
+            self.message.say("Stopping after this tile ...")
+
+    def _follow(self, event: Any) -> None:
+        if isinstance(event, Progress):
+            self.progress.follow(event)
+
+    def _show(self, case: Case, prediction: Any) -> None:
+        self._ended()
+        if case.image not in self.session.viewer.layers:
+            return
+        kept = case.show(prediction, keep_edits=self.keep_edits.value)
+        case.show_uncertainty()
+        record = prediction.record
+        notes = [f"Mask by {record['checkpoint']} on {record['device']} in {for_people(record['seconds'])}."]
+        if record["trained_on"] == "untrained":
+            notes.append("This network was never trained: the mask means nothing.")
+        if kept:
+            notes.append(f"{kept} voxels kept as you had them.")
+        self.message.say(" ".join([*notes, *record["notes"]]))
+        self.segmented.emit()
+
+    def _fail(self, error: BaseException) -> None:
+        self._ended()
+        self.message.fail(error)
+
+    def _cancelled(self) -> None:
+        self._ended()
+        self.message.say("Cancelled; nothing was changed.")
+
+    def _ended(self) -> None:
+        self.progress.finish()
+        self.refresh()

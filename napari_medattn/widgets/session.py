@@ -1,0 +1,132 @@
+"""`Session`: which scan, which checkpoint and which device one viewer's dock is working with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari.components import ViewerModel
+from napari.layers import Image
+from psygnal import Signal
+
+from napari_medattn.errors import CheckpointError
+from napari_medattn.layerdata import KEY
+from napari_medattn.store.checkpoints import Checkpoint, list_checkpoints
+from napari_medattn.widgets.case import Case
+
+if TYPE_CHECKING:
+    from napari_medattn.inference import Predictor
+
+
+class Session:
+    """The state of one dock; there is no other place where it is kept.
+
+    Args:
+        viewer: The viewer that the dock belongs to.
+    """
+
+    images_changed = Signal()
+    image_changed = Signal()
+    checkpoints_changed = Signal()
+    checkpoint_changed = Signal()
+    predictor_changed = Signal()
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self.viewer = viewer
+        self.device = "auto"
+        self.checkpoints: list[Checkpoint] = []
+        self.damaged: list[CheckpointError] = []
+        self._checkpoint: Checkpoint | None = None
+        self._image: Image | None = None
+        self._cases: dict[Image, Case] = {}
+        self._predictor: Predictor | None = None
+        viewer.layers.events.inserted.connect(self._layers_changed)
+        viewer.layers.events.removed.connect(self._layers_changed)
+        viewer.layers.selection.events.active.connect(self._selected)
+        self.refresh_checkpoints()
+        self._layers_changed()
+
+    def close(self) -> None:
+        """Stop listening to the viewer."""
+        self.viewer.layers.events.inserted.disconnect(self._layers_changed)
+        self.viewer.layers.events.removed.disconnect(self._layers_changed)
+        self.viewer.layers.selection.events.active.disconnect(self._selected)
+        for case in self._cases.values():
+            case.close()
+
+    @property
+    def images(self) -> list[Image]:
+        """Image layers that are scans, not maps that we made."""
+        return [layer for layer in self.viewer.layers if _is_scan(layer)]
+
+    @property
+    def image(self) -> Image | None:
+        """The scan that is worked on."""
+        return self._image
+
+    @image.setter
+    def image(self, layer: Image | None) -> None:
+        if layer is not self._image:
+            self._image = layer
+            self.image_changed.emit()
+
+    @property
+    def case(self) -> Case | None:
+        """What has been made of the current scan."""
+        if self._image is None:
+            return None
+        if self._image not in self._cases:
+            self._cases[self._image] = Case(self.viewer, self._image)
+        return self._cases[self._image]
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """The checkpoint that Segment uses."""
+        return self._checkpoint
+
+    @checkpoint.setter
+    def checkpoint(self, checkpoint: Checkpoint | None) -> None:
+        if checkpoint != self._checkpoint:
+            self._checkpoint = checkpoint
+            self.checkpoint_changed.emit()
+
+    @property
+    def predictor(self) -> Predictor | None:
+        """The loaded network of the current checkpoint and device, once there is one."""
+        found = self._predictor
+        if found is None or self._checkpoint is None:
+            return None
+        same = found.card.weights_sha256 == self._checkpoint.card.weights_sha256
+        return found if same and self.device in ("auto", str(found.device)) else None
+
+    @predictor.setter
+    def predictor(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+        self.predictor_changed.emit()
+
+    def refresh_checkpoints(self, choose: str | None = None) -> None:
+        """Look for checkpoints again, and choose one by name; else keep or make a fitting choice."""
+        self.damaged = []
+        self.checkpoints = list_checkpoints(self.damaged)
+        wanted = choose or (self._checkpoint.name if self._checkpoint else None)
+        self.checkpoints_changed.emit()
+        named = next((found for found in self.checkpoints if found.name == wanted), None)
+        self.checkpoint = named or next(iter(self.checkpoints), None)
+
+    def _layers_changed(self, event: Any = None) -> None:
+        present = set(self.images)
+        for image in [image for image in self._cases if image not in present]:
+            self._cases.pop(image).close()
+        self.images_changed.emit()
+        if self._image not in present:
+            self.image = self.images[-1] if present else None
+        elif event is not None and event.type == "inserted" and _is_scan(event.value):
+            self.image = event.value
+
+    def _selected(self, event: Any = None) -> None:
+        active = self.viewer.layers.selection.active
+        if active is not None and _is_scan(active):
+            self.image = active
+
+
+def _is_scan(layer: Any) -> bool:
+    return isinstance(layer, Image) and "record" not in layer.metadata.get(KEY, {})
