@@ -15,9 +15,7 @@ from napari_medattn.geometry import Grid, Reorientation
 
 SHAPE = (4, 5, 6)
 ORIENTATIONS = [
-    "".join(pick)
-    for axes in itertools.permutations(("RL", "AP", "SI"))
-    for pick in itertools.product(*axes)
+    "".join(pick) for axes in itertools.permutations(("RL", "AP", "SI")) for pick in itertools.product(*axes)
 ]
 DIRECTION = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
 

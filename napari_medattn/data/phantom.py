@@ -78,12 +78,12 @@ def phantom(
     return volume, labels
 
 
-def write_phantom_set(folder: Path, cases: int, shape: Shape, first_seed: int = 1000) -> None:
+def write_phantom_set(folder: Path, cases: int, shape: Shape, spacing: Triple, first_seed: int = 1000) -> None:
     """Write a data folder of phantoms for `medattn train`: images, labels and ``dataset.json``."""
     for part in ("images", "labels"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     for seed in range(first_seed, first_seed + cases):
-        volume, labels = phantom(seed, shape)
+        volume, labels = phantom(seed, shape, spacing)
         write_image(folder / "images" / f"phantom_{seed}.nii.gz", volume)
         write_labels(folder / "labels" / f"phantom_{seed}.nii.gz", labels, like=volume)
     facts = {

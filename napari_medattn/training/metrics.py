@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -87,6 +88,9 @@ def surface_distances(
 
     a, b = (torch.from_numpy(np.stack([~part, part])[None]) for part in (mask, truth))
     size = list(map(float, spacing))
-    hd95 = compute_hausdorff_distance(a, b, percentile=95, spacing=size)
-    assd = compute_average_surface_distance(a, b, symmetric=True, spacing=size)
+    with warnings.catch_warnings():
+        # MONAI 1.6 uses an argument of its own that it deprecates.
+        warnings.filterwarnings("ignore", message=".*always_return_as_numpy.*", category=FutureWarning)
+        hd95 = compute_hausdorff_distance(a, b, percentile=95, spacing=size)
+        assd = compute_average_surface_distance(a, b, symmetric=True, spacing=size)
     return float(hd95[0, 0]), float(assd[0, 0])

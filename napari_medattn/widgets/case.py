@@ -203,9 +203,10 @@ class Case:
         self.edits_changed.emit()
 
     def _removed(self, event: Any) -> None:
+        # napari hands plugins proxies of layers, which equal the layer but are not identical to it.
         layer: Layer = event.value
-        if layer is self.mask:
+        if self.mask is not None and layer == self.mask:
             self._adopt(None)
-        for key in [key for key, shown in self.maps.items() if shown is layer]:
+        for key in [key for key, shown in self.maps.items() if shown == layer]:
             del self.maps[key]
             self.maps_changed.emit()

@@ -23,9 +23,10 @@ from napari_medattn.contributions import write_mask
 from napari_medattn.errors import MedAttnError
 from napari_medattn.layerdata import KEY
 from napari_medattn.widgets.case import Case
-from napari_medattn.widgets.parts import MessageLine, button, column, row
+from napari_medattn.widgets.parts import MessageLine, button, column, fit_rows, row
 from napari_medattn.widgets.session import Session
 
+_ROW = 24  # pixels
 _REST_MS = 250  # figures follow painting after this pause, so that strokes stay smooth
 
 
@@ -48,7 +49,7 @@ class CorrectPanel(QWidget):
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.table.setFixedHeight(118)
+        self.table.verticalHeader().setDefaultSectionSize(_ROW)
         self.table.horizontalHeader().setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         for narrow in (1, 2):
             self.table.horizontalHeader().setSectionResizeMode(narrow, QHeaderView.ResizeMode.ResizeToContents)
@@ -74,6 +75,8 @@ class CorrectPanel(QWidget):
         """Bring the figures up to date."""
         case = self._case
         ready = case is not None and case.mask is not None
+        classes = len(case.class_names) - 1 if ready and case is not None else 0
+        fit_rows(self.table, self.table.horizontalHeader(), _ROW, classes)
         for widget in (self.table, self.confirm, self.save):
             widget.setEnabled(ready)
         if case is None or case.mask is None:
@@ -106,6 +109,9 @@ class CorrectPanel(QWidget):
             self.message.say(f"Saved {path}.")
             show_info(f"Saved {path}")
 
+    def _refresh_soon(self) -> None:
+        self._rest.start()
+
     def _fill(self, case: Case) -> None:
         assert case.mask is not None
         names = case.class_names
@@ -131,12 +137,12 @@ class CorrectPanel(QWidget):
 
     def _follow_case(self) -> None:
         if self._case is not None:
-            self._case.edits_changed.disconnect(self._rest.start)
-            self._case.mask_changed.disconnect(self._rest.start)
+            self._case.edits_changed.disconnect(self._refresh_soon)
+            self._case.mask_changed.disconnect(self.refresh)
         self._case = self.session.case
         if self._case is not None:
-            self._case.edits_changed.connect(self._rest.start)
-            self._case.mask_changed.connect(self._rest.start)
+            self._case.edits_changed.connect(self._refresh_soon)
+            self._case.mask_changed.connect(self.refresh)
         self.refresh()
 
     def _choose_class(self, index: int, _column: int) -> None:

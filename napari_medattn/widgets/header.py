@@ -87,7 +87,7 @@ class Header(QWidget):
             self.place.setText(str(error))
             return
         size = " x ".join(str(n) for n in volume.grid.shape[::-1][: volume.spatial_dims])
-        self.place.setText("  ".join([f"{size} voxels, {describe_place(volume)}", *volume.notes]))
+        self.place.setText("\n".join([f"{size}, {describe_place(volume)}", *volume.notes]))
 
     def _fill_networks(self) -> None:
         with QSignalBlocker(self.network):

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QHeaderView, QLabel, QTreeWidget, QTreeWidgetItem, QW
 
 from napari_medattn.widgets.case import Case
 from napari_medattn.widgets.jobs import Jobs, Steps
-from napari_medattn.widgets.parts import MessageLine, column
+from napari_medattn.widgets.parts import MessageLine, column, fit_rows
 from napari_medattn.widgets.session import Session
 
 _KEY = int(Qt.ItemDataRole.UserRole)
@@ -31,7 +31,6 @@ class LookPanel(QWidget):
         self.tree.setHeaderLabels(["site", "kind", "grid"])
         self.tree.setRootIsDecorated(False)
         self.tree.setAccessibleName("attention sites")
-        self.tree.setFixedHeight(104)
         header = self.tree.header()
         header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
         header.setSectionResizeMode(1, QHeaderView.ResizeMode.ResizeToContents)
@@ -66,6 +65,7 @@ class LookPanel(QWidget):
                 item.setCheckState(0, self._state(site.key))
                 item.setDisabled(prediction is None)
                 self.tree.addTopLevelItem(item)
+        fit_rows(self.tree, self.tree.header(), self.tree.sizeHintForRow(0) if sites else 18, len(sites))
         if prediction is None:
             self.message.say("Press Segment first; the maps come with the mask.")
         elif not sites:

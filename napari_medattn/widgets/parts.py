@@ -7,6 +7,7 @@ import traceback
 from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
+    QAbstractItemView,
     QHBoxLayout,
     QLabel,
     QMessageBox,
@@ -49,6 +50,12 @@ def column(widget: QWidget, *children: QWidget) -> QVBoxLayout:
     for child in children:
         layout.addWidget(child)
     return layout
+
+
+def fit_rows(view: QAbstractItemView, header: QWidget, row_height: int, rows: int, most: int = 6) -> None:
+    """Make a table or tree just as high as its rows, up to ``most``; it scrolls beyond that."""
+    shown = min(max(rows, 1), most)
+    view.setFixedHeight(header.sizeHint().height() + shown * row_height + 2 * view.frameWidth() + 2)
 
 
 class Section(QWidget):

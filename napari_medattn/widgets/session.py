@@ -65,7 +65,7 @@ class Session:
 
     @image.setter
     def image(self, layer: Image | None) -> None:
-        if layer is not self._image:
+        if layer != self._image:
             self._image = layer
             self.image_changed.emit()
 

@@ -1,0 +1,261 @@
+"""The dock in a real napari: the whole way from opening a scan to learning from its correction."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+from tests.window_tools import PATIENCE, PLUGIN, choose, open_dock, segment, show_all_maps
+
+from napari_medattn.data.phantom import phantom, write_image
+from napari_medattn.errors import MedAttnError
+from napari_medattn.store import load_checkpoint, save_checkpoint
+
+CHECKPOINT = "phantom"
+SMALL = (32, 48, 48)
+OBLIQUE = nib.affines.from_matvec(
+    nib.eulerangles.euler2mat(0.1, 0.05, 0.2) @ np.diag([1.5, 1.5, 2.0]), [-31.25, 12.5, 7.0]
+)
+
+
+@pytest.fixture
+def scan(tmp_path):
+    """A phantom on disk with an oblique affine."""
+    volume, _ = phantom(1, SMALL)
+    path = tmp_path / "scan.nii.gz"
+    write_image(path, volume)
+    image = nib.load(path)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), OBLIQUE), path)
+    return path
+
+
+@pytest.fixture
+def viewer(make_napari_viewer):
+    return make_napari_viewer()
+
+
+@pytest.fixture
+def dock(viewer, scan, qtbot):
+    viewer.open(str(scan), plugin=PLUGIN)
+    dock = open_dock(viewer)
+    choose(dock, CHECKPOINT, qtbot)
+    return dock
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """Notifications that napari would have shown."""
+    said = []
+    monkeypatch.setattr("napari_medattn.widgets.parts.show_error", said.append)
+    return said
+
+
+def paint(mask, at, label, size=3):
+    mask.mode = "paint"
+    mask.brush_size = size
+    mask.selected_label = label
+    mask.paint(at, label)
+
+
+def test_the_whole_loop(dock, viewer, scan, qtbot, tmp_path):
+    segment(dock, qtbot)
+    case = dock.session.case
+    mask = case.mask
+    assert set(np.unique(mask.data)) == {0, 1, 2}
+
+    before = mask.data.copy()
+    paint(mask, (16, 4, 4), 2)
+    kept = mask.data.copy()
+    paint(mask, (16, 40, 40), 1)
+    mask.undo()
+    np.testing.assert_array_equal(mask.data, kept)
+    assert case.edited == np.count_nonzero(kept != before) > 0
+
+    dock.learn.time.setCurrentText("15 s")
+    names = {c.name for c in dock.session.checkpoints}
+    dock.learn.run.click()
+    qtbot.waitUntil(lambda: not dock.learn.running, timeout=PATIENCE)
+    new = next(c for c in dock.session.checkpoints if c.name not in names)
+    assert new.card.parent == load_checkpoint(CHECKPOINT).card.weights_sha256
+    dock.learn.use.click()
+    assert dock.session.checkpoint.name == new.name
+    qtbot.waitUntil(lambda: dock.session.predictor is not None, timeout=PATIENCE)
+
+    segment(dock, qtbot)
+    assert case.mask is mask
+    edited = case.watch.log.edited
+    np.testing.assert_array_equal(mask.data[edited], kept[edited])
+    assert mask.metadata["medattn"]["record"]["checkpoint"] == new.name
+
+    target = tmp_path / "mask.nii.gz"
+    viewer.layers.selection.active = mask
+    assert viewer.layers.save(str(target), selected=True, plugin=PLUGIN) == [str(target)]
+    written, source = nib.load(target), nib.load(scan)
+    assert written.affine.tobytes() == source.affine.tobytes()
+    for field in ("srow_x", "srow_y", "srow_z", "qform_code", "sform_code", "pixdim", "quatern_b", "qoffset_x"):
+        assert written.header[field].tobytes() == source.header[field].tobytes(), field
+    np.testing.assert_array_equal(np.asarray(written.dataobj).T, mask.data)
+
+
+def test_mask_and_maps_lie_exactly_on_the_image(dock, viewer, qtbot):
+    segment(dock, qtbot)
+    show_all_maps(dock, qtbot)
+    case = dock.session.case
+    assert len(case.maps) == 3
+    for layer in (case.mask, *case.maps.values()):
+        assert layer.data.shape == case.image.data.shape
+        np.testing.assert_array_equal(layer.scale, case.image.scale)
+        np.testing.assert_array_equal(layer.translate, case.image.translate)
+        assert layer.units == case.image.units
+        assert layer.axis_labels == case.image.axis_labels
+    for layer in case.maps.values():
+        assert tuple(layer.contrast_limits) == (0.0, 1.0)
+        assert 0 <= layer.data.min() < layer.data.max() <= 1
+
+
+def test_class_names_show_under_the_cursor(dock, qtbot):
+    segment(dock, qtbot)
+    mask = dock.session.case.mask
+    voxel = tuple(int(i) for i in np.argwhere(mask.data == 1)[0])
+    status = mask.get_status(mask.data_to_world(voxel), world=True)
+    assert "large organ" in status["value"]
+
+
+def test_unticking_a_site_hides_its_map(dock, qtbot):
+    segment(dock, qtbot)
+    tree = dock.look.tree
+    item = tree.topLevelItem(0)
+    item.setCheckState(0, Qt.CheckState.Checked)
+    qtbot.waitUntil(lambda: len(dock.session.case.maps) == 1, timeout=PATIENCE)
+    layer = next(iter(dock.session.case.maps.values()))
+    assert layer.visible
+    tree.topLevelItem(0).setCheckState(0, Qt.CheckState.Unchecked)
+    assert not layer.visible
+
+
+def test_cancel_leaves_nothing_behind(dock, viewer, qtbot):
+    layers = list(viewer.layers)
+    dock.segment.run.click()
+    dock.segment.stop.click()
+    qtbot.waitUntil(lambda: not dock.segment.running, timeout=PATIENCE)
+    assert list(viewer.layers) == layers
+    assert dock.segment.message.text == "Cancelled; nothing was changed."
+    assert dock.segment.run.isEnabled()
+
+
+def test_cancelled_learning_saves_no_checkpoint(dock, qtbot):
+    segment(dock, qtbot)
+    paint(dock.session.case.mask, (16, 4, 4), 2)
+    names = [c.name for c in dock.session.checkpoints]
+    dock.learn.run.click()
+    qtbot.waitUntil(lambda: len(dock.learn._losses) > 0, timeout=PATIENCE)
+    dock.learn.stop.click()
+    qtbot.waitUntil(lambda: not dock.learn.running, timeout=PATIENCE)
+    dock.session.refresh_checkpoints()
+    assert [c.name for c in dock.session.checkpoints] == names
+
+
+def test_a_rerun_is_one_undo_step(dock, qtbot):
+    segment(dock, qtbot)
+    case = dock.session.case
+    with case.watch.machine("test"):
+        everything = np.nonzero(np.ones(case.mask.data.shape, bool))
+        case.mask.data_setitem(everything, np.zeros(everything[0].size, case.mask.data.dtype))
+    segment(dock, qtbot)
+    assert case.mask.data.any()
+    case.mask.undo()
+    assert not case.mask.data.any()
+
+
+def test_without_keep_my_edits_a_rerun_overwrites_them(dock, qtbot):
+    segment(dock, qtbot)
+    mask = dock.session.case.mask
+    first = mask.data.copy()
+    paint(mask, (16, 4, 4), 2)
+    dock.segment.keep_edits.value = False
+    segment(dock, qtbot)
+    np.testing.assert_array_equal(mask.data, first)
+    assert dock.session.case.edited == 0
+
+
+def test_a_confirmed_slice_survives_a_rerun_and_counts_for_learning(dock, viewer, qtbot):
+    segment(dock, qtbot)
+    case = dock.session.case
+    viewer.dims.set_current_step(0, 10)
+    dock.correct.confirm.click()
+    with case.watch.machine("test"):
+        where = np.nonzero(case.mask.data[10])
+        case.mask.data_setitem((np.full_like(where[0], 10), *where), np.zeros(where[0].size, np.uint8))
+    segment(dock, qtbot)
+    assert not case.mask.data[10].any()
+    assert case.example().weights[10].all()
+    assert not case.example().weights[11].any()
+    dock.correct.confirm.click()
+    assert not case.example().weights.any()
+
+
+def test_a_result_for_a_closed_scan_is_dropped(dock, viewer, qtbot):
+    dock.segment.run.click()
+    viewer.layers.clear()
+    qtbot.waitUntil(lambda: not dock.segment.running, timeout=PATIENCE)
+    assert len(viewer.layers) == 0
+
+
+def test_a_deleted_mask_is_made_anew(dock, viewer, qtbot):
+    segment(dock, qtbot)
+    viewer.layers.remove(dock.session.case.mask)
+    assert dock.session.case.mask is None
+    segment(dock, qtbot)
+    assert dock.session.case.mask in list(viewer.layers)
+
+
+def test_two_docks_do_not_share_a_session(make_napari_viewer, scan, qtbot):
+    one, two = make_napari_viewer(), make_napari_viewer()
+    one.open(str(scan), plugin=PLUGIN)
+    first, second = open_dock(one), open_dock(two)
+    assert first.session.image is not None
+    assert second.session.image is None
+
+
+def test_an_rgb_image_is_refused_in_one_sentence(dock, viewer, qtbot, told):
+    viewer.add_image(np.zeros((48, 48, 3), np.uint8), rgb=True, name="photo")
+    assert dock.session.image.name == "photo"
+    segment(dock, qtbot)
+    assert "photo is an RGB image" in dock.segment.message.text
+    assert told == [dock.segment.message.text]
+    assert "Choose" in dock.segment.message.text
+    assert dock.segment.run.isEnabled()
+
+
+def test_a_constant_image_is_refused_in_one_sentence(dock, viewer, qtbot, told):
+    viewer.add_image(np.zeros(SMALL, np.uint8), name="blank")
+    segment(dock, qtbot)
+    assert "nothing to segment" in dock.segment.message.text
+
+
+def test_a_damaged_checkpoint_does_not_spoil_the_list(viewer, tmp_path, qtbot):
+    good = load_checkpoint(CHECKPOINT)
+    folder = save_checkpoint(good.card, good.build()).path.parent
+    (folder / "broken.safetensors").write_bytes(b"not a checkpoint")
+    dock = open_dock(viewer)
+    assert CHECKPOINT in [c.name for c in dock.session.checkpoints]
+    assert "1 damaged" in dock.header.state.text()
+
+
+def test_saving_to_a_missing_folder_says_so(dock, tmp_path, qtbot, told):
+    segment(dock, qtbot)
+    dock.correct.save_mask(tmp_path / "nowhere" / "mask.nii.gz")
+    assert "could not be saved" in dock.correct.message.text
+
+
+def test_a_damaged_file_is_refused_by_the_reader(viewer, tmp_path, scan):
+    broken = tmp_path / "broken.nii.gz"
+    broken.write_bytes(scan.read_bytes()[:2000])
+    with pytest.raises(MedAttnError, match=r"broken\.nii\.gz is damaged"):
+        viewer.open(str(broken), plugin=PLUGIN)
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_the_dock_fits_a_small_screen(dock, viewer, theme):
+    viewer.theme = theme
+    assert dock.minimumSizeHint().width() <= 420
+    assert dock.minimumSizeHint().height() <= 700
