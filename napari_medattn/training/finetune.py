@@ -27,7 +27,7 @@ DEFAULT = TrainingConfig(
     recipe=Recipe(learning_rate=5e-4, warm_up=0.05, dice_weight=0.5),
     augmentation=Augmentation(rotate=8.0, scale=0.08, intensity=0.1),
     freeze_statistics=True,
-    anchor=0.02,
+    hold=1.0,
 )
 
 

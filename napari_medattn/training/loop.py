@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Generator
@@ -10,12 +11,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from napari_medattn.errors import TrainingError
 from napari_medattn.events import Progress, TrainingStep, Validation
 from napari_medattn.models import Recipe
-from napari_medattn.training.losses import recipe_loss
+from napari_medattn.training.losses import divergence, recipe_loss
 from napari_medattn.training.patches import Augmentation, PatchSampler
 
 GRADIENT_LIMIT = 12.0
@@ -37,8 +38,8 @@ class TrainingConfig:
         precision: ``"fp32"``, or ``"bf16"`` for autocast on a GPU. On the CPU, oneDNN's bfloat16 gradients of
             3-D convolutions came out wrong now and then (torch 2.13), so it is refused there.
         freeze_statistics: Keep batch-norm statistics as they are, for few and similar patches.
-        anchor: Strength of the pull towards the starting weights, per weight (L2-SP, Li et al.,
-            arXiv 1802.01483, equation 4).
+        hold: Strength of the pull, on voxels that nobody vouches for, towards what the network said of them
+            before (learning without forgetting, Li and Hoiem, arXiv 1606.09282).
         validations: How often a run is scored on held-out cases.
     """
 
@@ -50,7 +51,7 @@ class TrainingConfig:
     seed: int = 0
     precision: str = "fp32"
     freeze_statistics: bool = False
-    anchor: float = 0.0
+    hold: float = 0.0
     validations: int = 10
 
     def __post_init__(self) -> None:
@@ -93,7 +94,7 @@ def train_steps(
     model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
     _training_mode(model, config)
     trained = [p for p in model.parameters() if p.requires_grad]
-    start = [p.detach().clone() for p in trained] if config.anchor else []
+    before = copy.deepcopy(model).eval() if config.hold else None
     optimiser = _optimiser(config.recipe, trained)
     steps_per_epoch = math.ceil(len(sampler.cases) / config.batch_size)
     clock = _Clock(config, steps_per_epoch)
@@ -103,8 +104,9 @@ def train_steps(
         for group in optimiser.param_groups:
             group["lr"] = _learning_rate(config.recipe, clock.progress)
         images, labels, weights = (part.to(device) for part in sampler.batch(config.batch_size))
+        images = images.contiguous(memory_format=layout)
         with _autocast(config.precision, device):
-            logits = model(images.contiguous(memory_format=layout))
+            logits = model(images)
         loss = recipe_loss(config.recipe, logits, labels, weights)
         value = float(loss.detach())
         if not math.isfinite(value):
@@ -112,8 +114,10 @@ def train_steps(
                 f"The loss became {value} after {clock.step} steps; nothing was saved.",
                 "Lower the learning rate or look for odd intensities in the examples.",
             )
-        if start:
-            loss = loss + 0.5 * config.anchor * _distance(trained, start)
+        if before is not None:
+            with torch.no_grad():
+                opinion = before(images)
+            loss = loss + config.hold * divergence(logits.float(), opinion.float(), (weights == 0).float())
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = float(nn.utils.clip_grad_norm_(trained, GRADIENT_LIMIT))
@@ -194,7 +198,3 @@ def _autocast(precision: str, device: torch.device) -> Any:
     if precision == "bf16":
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
-
-
-def _distance(now: list[nn.Parameter], start: list[Tensor]) -> Tensor:
-    return torch.stack([(p - p0).square().sum() for p, p0 in zip(now, start, strict=True)]).sum()

@@ -36,6 +36,18 @@ def weighted_soft_dice_loss(logits: Tensor, labels: Tensor, weight: Tensor, smoo
     return 1 - ((2 * overlap + smooth) / (total + smooth)).mean()
 
 
+def divergence(logits: Tensor, opinion: Tensor, where: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of the class probabilities from an earlier opinion, averaged over a region.
+
+    Args:
+        logits: (B, K, spatial).
+        opinion: Logits of the same shape that are held to be fixed.
+        where: (B, spatial), 1 inside the region and 0 outside.
+    """
+    per_class = F.kl_div(logits.log_softmax(dim=1), opinion.log_softmax(dim=1), reduction="none", log_target=True)
+    return (per_class.sum(dim=1) * where).sum() / where.sum().clamp_min(1.0)
+
+
 def recipe_loss(recipe: Recipe, logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     """The loss that a network's recipe asks for."""
     logits = logits.float()
