@@ -12,6 +12,19 @@ from pathlib import Path
 from napari_medattn.errors import SaveError
 
 
+def make_folder(folder: Path) -> Path:
+    """Create a folder and those above it.
+
+    Raises:
+        SaveError: If that is not possible.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SaveError(f"The folder {folder} could not be created: {_reason(error)}.", _remedy(error)) from error
+    return folder
+
+
 @contextmanager
 def atomic_write(target: Path | str) -> Iterator[Path]:
     """A temporary path beside ``target`` that takes its place when the block ends without an error.

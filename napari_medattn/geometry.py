@@ -34,8 +34,8 @@ class Grid:
     units: str = "mm"
 
     def __post_init__(self) -> None:
-        affine = np.asarray(self.affine, dtype=np.float64)
-        if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-12:
+        affine = np.array(self.affine, dtype=np.float64)
+        if not _is_invertible(affine):
             raise GeometryError(
                 "The affine is not a finite, invertible 4x4 matrix.",
                 "Repair the header with the program that wrote the file.",
@@ -77,6 +77,14 @@ class Grid:
         corners = np.array([[i, j, k, 1.0] for i in (0, 1) for j in (0, 1) for k in (0, 1)])
         corners[:, :3] *= np.array(self.shape[::-1]) - 1
         return bool(np.abs(corners @ (self.affine - other.affine).T).max() < tolerance)
+
+
+def _is_invertible(affine: Affine) -> bool:
+    """Whether it is a finite 4x4 matrix whose axes span space, however small the voxels are."""
+    if affine.shape != (4, 4) or not np.isfinite(affine).all():
+        return False
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    return bool(lengths.all() and abs(np.linalg.det(affine[:3, :3] / lengths)) > 1e-6)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from napari_medattn.errors import GeometryError
 from napari_medattn.store.edits import Edit, EditLog
@@ -89,9 +88,7 @@ class TestEdit:
         atoms = [editor.atom(A, 1), editor.atom(B, 2)]
         edit = Edit.from_atoms(atoms, SHAPE, tool="paint")
         at = tuple(np.array([0, 2, 2]) - [s.start for s in edit.box])
-        position = (
-            np.flatnonzero(edit.changed.ravel()).tolist().index(np.ravel_multi_index(at, edit.changed.shape))
-        )
+        position = np.flatnonzero(edit.changed.ravel()).tolist().index(np.ravel_multi_index(at, edit.changed.shape))
         assert (edit.before[position], edit.after[position]) == (7, 2)
 
     def test_atoms_that_cancel_each_other_are_no_edit(self, editor):
@@ -105,9 +102,7 @@ class TestEdit:
 
     def test_an_open_slice_means_the_whole_axis(self):
         key = (slice(0, 1), slice(None), slice(None))
-        atom = SimpleNamespace(
-            slice_key=key, mask=None, old_values=np.zeros((1, 6, 6), np.uint8), new_value=2
-        )
+        atom = SimpleNamespace(slice_key=key, mask=None, old_values=np.zeros((1, 6, 6), np.uint8), new_value=2)
         assert Edit.from_atoms([atom], SHAPE, tool="fill").count == 36
 
     def test_no_atoms_are_no_edit(self):
@@ -159,9 +154,7 @@ class TestUndo:
         """The model keeps a full copy of the edited voxels after every step."""
         editor = Editor((2, 3, 4), masked)
         history, position = [np.zeros((2, 3, 4), bool)], 0
-        for action in data.draw(
-            st.lists(st.sampled_from(["paint", "paint", "segment", "undo", "redo"]), max_size=14)
-        ):
+        for action in data.draw(st.lists(st.sampled_from(["paint", "paint", "segment", "undo", "redo"]), max_size=14)):
             if action == "undo":
                 editor.undo()
                 position = max(0, position - 1)
@@ -169,9 +162,7 @@ class TestUndo:
                 editor.redo()
                 position = min(len(history) - 1, position + 1)
             else:
-                bounds = [
-                    sorted(data.draw(st.tuples(st.integers(0, n), st.integers(0, n)))) for n in (2, 3, 4)
-                ]
+                bounds = [sorted(data.draw(st.tuples(st.integers(0, n), st.integers(0, n)))) for n in (2, 3, 4)]
                 before = editor.labels.copy()
                 edit = editor.paint(box(*bounds), data.draw(st.integers(0, 2)), human=action == "paint")
                 if edit is not None:

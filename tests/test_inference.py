@@ -60,9 +60,7 @@ def threshold(**facts) -> Predictor:
 def untrained(dims: int = 3, preparation: Preparation = PLAIN) -> Predictor:
     """A real network, whose answer depends on direction; its head is centred so that all classes occur."""
     torch.manual_seed(5)
-    made = card(
-        tile=(16, 32, 32) if dims == 3 else (1, 32, 32), dims=dims, preparation=preparation, classes=3
-    )
+    made = card(tile=(16, 32, 32) if dims == 3 else (1, 32, 32), dims=dims, preparation=preparation, classes=3)
     model = create_model("attention_unet", **made.arguments).eval()
     with torch.no_grad():
         logits = model(torch.rand(1, 1, *(16,) * dims))
@@ -83,9 +81,7 @@ class TestMask:
         straight = scan((14, 15, 16), grid=stored_as("RAS", shape=(14, 15, 16)))
         turn = Reorientation.between(straight.grid, orientation)
         array = np.ascontiguousarray(turn.apply(straight.array))
-        copy = Volume(
-            array, stored_as(orientation, turn.reorder((3, 2, 1))[::-1], array.shape[1:]), name="copy"
-        )
+        copy = Volume(array, stored_as(orientation, turn.reorder((3, 2, 1))[::-1], array.shape[1:]), name="copy")
         predictor = untrained(preparation=Preparation())
         expected = segment(straight, predictor).labels
         assert len(np.unique(expected)) > 1
@@ -156,11 +152,7 @@ class TestAttention:
         array[0, 4:8, 8:12, 12:16] = 1
         volume = Volume(array, stored_as(orientation, (1.0, 1.0, 1.0), (12, 16, 20)))
         preparation = Preparation(orientation="RAS", spacing=spacing, intensity="none")
-        found = (
-            segment(volume, threshold(preparation=preparation), attention=["gate"])
-            .attention["gate"]
-            .on_image()[0]
-        )
+        found = segment(volume, threshold(preparation=preparation), attention=["gate"]).attention["gate"].on_image()[0]
         inside = array[0] > 0
         centre = [float((axis * found).sum() / found.sum()) for axis in np.indices(found.shape)]
         assert centre == pytest.approx([5.5, 9.5, 13.5], abs=0.3)
@@ -226,11 +218,7 @@ class TestRefusals:
 
 class TestRun:
     def test_progress_counts_up_to_all_tiles(self):
-        events = [
-            e
-            for e in segment_steps(scan((40, 40, 40)), threshold(tile=(32, 32, 32)))
-            if e.stage == "segmenting"
-        ]
+        events = [e for e in segment_steps(scan((40, 40, 40)), threshold(tile=(32, 32, 32))) if e.stage == "segmenting"]
         assert (events[0].done, events[-1].done, events[-1].total) == (0, 8, 8)
         assert len(events) > 2
 

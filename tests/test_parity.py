@@ -46,9 +46,7 @@ def golden(parity: Path, monkeypatch: pytest.MonkeyPatch):
             named=parity_adapter.named,
         )
         assert len(report) >= 5
-        return [
-            f"{row.kind} {row.name}: {row.max_abs} > {row.limit} {row.note}" for row in report if not row.ok
-        ]
+        return [f"{row.kind} {row.name}: {row.max_abs} > {row.limit} {row.note}" for row in report if not row.ok]
 
     return differing
 
@@ -155,8 +153,7 @@ class TestAuthorsWeights:
         """Loaded with slices along Z, the network gives the turned result on the turned image."""
         state = authors_state("attunet3d_gridgating_64x64x6")
         theirs, ours = (
-            create_model("grid_gating_unet", num_classes=4, spatial_dims=3, slice_axis=axis).eval()
-            for axis in (2, 0)
+            create_model("grid_gating_unet", num_classes=4, spatial_dims=3, slice_axis=axis).eval() for axis in (2, 0)
         )
         load_authors_weights(theirs, state)
         load_authors_weights(ours, state)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from napari_medattn.data import Preparation, Volume, prepare
 from napari_medattn.data.prepare import resample
@@ -104,9 +103,7 @@ class TestIntensity:
         assert (array.mean(), array.std()) == pytest.approx((0, 1), abs=1e-4)
 
     def test_zscore_of_known_values(self):
-        volume = Volume(
-            np.array([0, 0, 2, 2], np.float32).reshape(1, 1, 1, 4), Grid.from_spacing((1, 1, 4), (1, 1, 1))
-        )
+        volume = Volume(np.array([0, 0, 2, 2], np.float32).reshape(1, 1, 1, 4), Grid.from_spacing((1, 1, 4), (1, 1, 1)))
         np.testing.assert_allclose(prepare(volume, Preparation()).array.ravel(), [-1, -1, 1, 1], atol=1e-5)
 
     def test_each_channel_is_normalised_by_itself(self):
@@ -119,9 +116,7 @@ class TestIntensity:
         volume = noise((10, 10, 10))
         clean = prepare(volume, Preparation()).array.std(where=volume.array < 1e5)
         volume.array[0, 0, 0, 0] = 1e6
-        assert prepare(volume, Preparation()).array.std(where=volume.array < 1e5) == pytest.approx(
-            clean, rel=0.05
-        )
+        assert prepare(volume, Preparation()).array.std(where=volume.array < 1e5) == pytest.approx(clean, rel=0.05)
 
     def test_a_window_maps_its_limits_to_zero_and_one_and_clips(self):
         values = np.array([-2000, -100, 50, 200, 3000], np.int16).reshape(1, 1, 1, 5)
@@ -151,9 +146,7 @@ class TestOddVoxels:
         assert prepare(noise(notes=("pixdim was taken.",)), AS_STORED).notes == ("pixdim was taken.",)
 
     def test_a_constant_image_is_refused_by_name(self):
-        volume = Volume(
-            np.full((1, 4, 5, 6), 7, np.int16), Grid.from_spacing((4, 5, 6), (1, 1, 1)), name="blank"
-        )
+        volume = Volume(np.full((1, 4, 5, 6), 7, np.int16), Grid.from_spacing((4, 5, 6), (1, 1, 1)), name="blank")
         with pytest.raises(InputError, match="blank has the value 7"):
             prepare(volume, Preparation())
 

@@ -5,9 +5,9 @@ import time
 import numpy as np
 from qtpy.QtCore import QTimer
 
-from napari_medattn.layerdata import volume_to_layer
 from napari_medattn.data import Volume
 from napari_medattn.geometry import Grid
+from napari_medattn.layerdata import volume_to_layer
 from tests.window_tools import choose, open_dock, segment
 
 LIMIT_MS = 100.0
@@ -40,7 +40,8 @@ class Heartbeat:
     @property
     def report(self) -> str:
         gaps = np.array(self.gaps)
-        return f"{len(gaps)} beats, gap median {np.median(gaps):.1f}, p99 {np.percentile(gaps, 99):.1f}, max {gaps.max():.1f} ms"
+        p50, p99 = np.percentile(gaps, (50, 99))
+        return f"{len(gaps)} beats, gap median {p50:.1f}, p99 {p99:.1f}, max {gaps.max():.1f} ms"
 
 
 def test_segmenting_a_training_sized_volume_never_stalls_the_window(make_napari_viewer, qtbot, record_property):

@@ -4,11 +4,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
-from tests.window_tools import PATIENCE, PLUGIN, choose, open_dock, segment, show_all_maps
 
 from napari_medattn.data.phantom import phantom, write_image
 from napari_medattn.errors import MedAttnError
 from napari_medattn.store import load_checkpoint, save_checkpoint
+from tests.window_tools import PATIENCE, PLUGIN, choose, open_dock, segment, show_all_maps
 
 CHECKPOINT = "phantom"
 SMALL = (32, 48, 48)

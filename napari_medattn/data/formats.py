@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,16 +118,20 @@ def write_labels(path: Path | str, labels: NDArray[np.generic], like: Volume, cl
             f"The mask has shape {labels.shape}, the image {like.name} {like.grid.shape}.",
             "Save it with the image that it was drawn on.",
         )
+    labels = whole_numbers(labels, like.name)
     with atomic_write(path) as temporary:
-        known.write_labels(temporary, labels.astype(smallest_dtype(labels), copy=False), like, class_names)
+        known.write_labels(temporary, labels, like, class_names)
 
 
-def smallest_dtype(labels: NDArray[np.generic]) -> np.dtype[np.generic]:
-    """The smallest unsigned integer type that holds all labels.
+def whole_numbers(labels: NDArray[Any], name: str) -> NDArray[Any]:
+    """Labels in the smallest unsigned integer type that holds them all.
 
     Raises:
-        GeometryError: If a label is negative.
+        GeometryError: If a value is negative, a fraction or not finite.
     """
-    if labels.size and labels.min() < 0:
-        raise GeometryError("The mask holds negative labels.", "Relabel them to whole numbers from 0 up.")
-    return np.min_scalar_type(int(labels.max()) if labels.size else 0)
+    finite = labels.dtype.kind in "bui" or bool(np.isfinite(labels).all())
+    if not finite or labels.min() < 0 or (labels.dtype.kind == "f" and (labels % 1).any()):
+        raise GeometryError(
+            f"The mask of {name} holds values that are no whole numbers from 0 up.", "Relabel it before saving."
+        )
+    return labels.astype(np.min_scalar_type(int(labels.max())), copy=False)

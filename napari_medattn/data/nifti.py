@@ -22,7 +22,7 @@ from napari_medattn.geometry import Grid
 
 _COMMENT = 6  # NIfTI extension code for plain text
 _DEFLATE_LIMIT = 1032  # no gzip stream expands by more
-_DAMAGE = (ImageFileError, HeaderDataError, WrapStructError, OSError, EOFError, ValueError, zlib.error)
+_DAMAGE = (ImageFileError, HeaderDataError, WrapStructError, OSError, EOFError, ValueError, OverflowError, zlib.error)
 
 
 def read(path: Path) -> Volume:
@@ -75,7 +75,9 @@ def write_labels(path: Path, labels: NDArray[np.generic], like: Volume, class_na
             image.header[field] = like.header[field]
         image.header["descrip"] = b"mask"
     else:
-        image = nib.Nifti1Image(data, like.grid.affine)
+        too_long = max(data.shape) > np.iinfo(np.int16).max  # NIfTI-1 counts voxels along a side in 16 bits
+        form: type[nib.Nifti1Image] = nib.Nifti2Image if too_long else nib.Nifti1Image
+        image = form(data, like.grid.affine)
         image.header.set_xyzt_units("mm" if like.grid.units == "mm" else "unknown")
     image.set_data_dtype(labels.dtype)
     image.header["cal_min"], image.header["cal_max"] = 0, 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,16 @@ from napari_medattn.data.volume import Volume
 from napari_medattn.errors import ReadError
 from napari_medattn.geometry import Grid, Triple
 
+_DAMAGE = (
+    tifffile.TiffFileError,
+    OSError,
+    ValueError,
+    IndexError,
+    KeyError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+)
 _TO_MM = {
     "mm": 1.0,
     "millimeter": 1.0,
@@ -38,12 +50,13 @@ def read(path: Path) -> Volume:
     try:
         with tifffile.TiffFile(path) as file:
             series = file.series[0]
+            _check_complete(file, series)
             data, axes = series.asarray(), series.axes
             spacing = _spacing(file)
             names = _class_names(file)
     except MemoryError as error:
         raise ReadError(f"{path.name} does not fit into memory.", "Crop it, or use a machine with more.") from error
-    except (tifffile.TiffFileError, OSError, ValueError, IndexError, KeyError, RuntimeError) as error:
+    except _DAMAGE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ReadError(
             f"{path.name} is damaged or not a TIFF image ({reason}).",
@@ -51,7 +64,7 @@ def read(path: Path) -> Volume:
         ) from error
     array, spatial_dims = _to_array(path, data, axes)
     shape = (array.shape[1], array.shape[2], array.shape[3])
-    if spacing is None:
+    if spacing is None or not all(np.isfinite(spacing)) or min(spacing) <= 0:
         grid = Grid.from_spacing(shape, (1.0, 1.0, 1.0), units="pixel")
     else:
         grid = Grid.from_spacing(shape, spacing)
@@ -66,9 +79,19 @@ def write_labels(path: Path, labels: NDArray[np.generic], like: Volume, class_na
     tifffile.imwrite(
         path,
         labels[0] if flat else labels,
+        photometric="minisblack",  # else three or four slices of bytes would be taken for colours
         metadata={"axes": "YX" if flat else "ZYX", **described},
         compression="zlib",
     )
+
+
+def _check_complete(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> None:
+    """A file that was cut off keeps its first pages, but says how many it once had."""
+    described = _described(file).get("shape") or (file.imagej_metadata or {}).get("images")
+    if isinstance(described, list):
+        described = int(np.prod(described)) // max(int(np.prod(series.keyframe.shape)), 1)
+    if isinstance(described, int) and described > int(np.prod(series.shape)) // int(np.prod(series.keyframe.shape)):
+        raise ValueError(f"it should have {described} pages and has {len(file.pages)}")
 
 
 def _to_array(path: Path, data: NDArray[Any], axes: str) -> tuple[NDArray[Any], int]:

@@ -65,8 +65,9 @@ class Volume:
                 "Choose a file with one whole number per voxel.",
             )
         values = self.array[0]
-        labels: NDArray[np.int32] = values.astype(np.int32)
-        if not np.array_equal(labels, values) or labels.min() < 0:
+        readable = values.dtype.kind in "bui" or bool(np.isfinite(values).all())
+        labels: NDArray[np.int32] = values.astype(np.int32) if readable else np.full(values.shape, -1, np.int32)
+        if not readable or not np.array_equal(labels, values) or labels.min() < 0:
             raise GeometryError(
                 f"{self.name} holds values that are no whole numbers from 0 up.",
                 "Choose a label file, not an image.",

@@ -90,8 +90,8 @@ def segment_steps(
     yield Progress("preparing", 0, 0)
     predictor = _predictor(checkpoint, device)
     predictor.check(volume)
-    wanted = () if attention == () else choose_sites(predictor.model, attention)
-    keys = [site.key for site in wanted]
+    asked = None if attention is None else list(attention)
+    keys = [] if asked == [] else [site.key for site in choose_sites(predictor.model, asked)]
     prepared = prepare(volume, predictor.card.preparation)
     plan = plan_tiles(prepared.array.shape[1:], predictor.card.tile, predictor.stride, overlap)
     try:

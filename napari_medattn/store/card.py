@@ -90,7 +90,15 @@ class Card:
         """
         try:
             found = json.loads(text)
-            newer = int(found["format"]) > FORMAT
+            layout = int(found["format"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise _unreadable(source, error) from error
+        if layout > FORMAT:
+            raise CheckpointError(
+                f"{source} was written by a newer version (layout {layout}, known here {FORMAT}).",
+                "Update napari-medattn.",
+            )
+        try:
             known = {key: found[key] for key in (f.name for f in fields(cls)) if key in found}
             preparation = dict(known["preparation"])
             for pair in ("spacing", "window"):
@@ -98,14 +106,10 @@ class Card:
             known["preparation"] = Preparation(**preparation)
             known["class_names"] = tuple(known["class_names"])
             known["tile"] = tuple(known["tile"])
-            card = cls(**known)
+            return cls(**known)
         except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(
-                f"The card in {source} cannot be read ({error}).", "Train or download the checkpoint again."
-            ) from error
-        if newer:
-            raise CheckpointError(
-                f"{source} was written by a newer version (layout {card.format}, known here {FORMAT}).",
-                "Update napari-medattn.",
-            )
-        return card
+            raise _unreadable(source, error) from error
+
+
+def _unreadable(source: str, error: Exception) -> CheckpointError:
+    return CheckpointError(f"The card in {source} cannot be read ({error}).", "Train or download the checkpoint again.")

@@ -17,7 +17,7 @@ import platformdirs
 from safetensors import SafetensorError, safe_open
 
 from napari_medattn.errors import CheckpointError, ModelError
-from napari_medattn.files import atomic_write
+from napari_medattn.files import atomic_write, make_folder
 from napari_medattn.store.card import Card
 
 if TYPE_CHECKING:
@@ -109,19 +109,18 @@ def save_checkpoint(card: Card, model: nn.Module, folder: Path | str | None = No
         SaveError: If it cannot be written; an older checkpoint of that name is then still whole.
         CheckpointError: If the name is no plain file name.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     if not card.name or Path(card.name).name != card.name or card.name.startswith("."):
         raise CheckpointError(f"{card.name!r} is no name for a checkpoint.", "Use letters, digits, - and _.")
-    folder = Path(folder) if folder is not None else user_folder()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(Path(folder) if folder is not None else user_folder())
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     card = replace(card, weights_sha256=hash_weights(state))
     path = folder / f"{card.name}{_SUFFIX}"
-    with atomic_write(path) as temporary:
-        save_file(state, temporary, metadata={_CARD: card.to_json()})
-    with atomic_write(path.with_suffix(".json")) as temporary:
-        temporary.write_text(card.to_json() + "\n", encoding="utf-8")
+    # Both are written in full before either takes its place; the file that counts comes last.
+    with atomic_write(path) as whole, atomic_write(path.with_suffix(".json")) as readable:
+        readable.write_text(card.to_json() + "\n", encoding="utf-8")
+        whole.write_bytes(save(state, metadata={_CARD: card.to_json()}))
     return Checkpoint(card, path)
 
 
@@ -160,8 +159,8 @@ def list_checkpoints(problems: list[CheckpointError] | None = None) -> list[Chec
 
 
 def free_name(wanted: str) -> str:
-    """``wanted``, or the first of ``wanted-2``, ``wanted-3``, ... that no checkpoint has yet."""
-    taken = {found.name for found in list_checkpoints()}
+    """``wanted``, or the first of ``wanted-2``, ``wanted-3``, ... that no checkpoint file has, damaged or not."""
+    taken = {path.stem for folder in (SHIPPED, user_folder()) for path in folder.glob(f"*{_SUFFIX}")}
     candidates = (wanted if number == 1 else f"{wanted}-{number}" for number in range(1, len(taken) + 2))
     return next(name for name in candidates if name not in taken)
 

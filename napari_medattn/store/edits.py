@@ -79,6 +79,12 @@ class Edit:
         whole = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
         return cls(whole, changed, before[changed], after[changed], tool, human)
 
+    def places(self, shape: Sequence[int]) -> NDArray[np.intp]:
+        """Flat indices of the changed voxels in a mask of that shape."""
+        inside = np.nonzero(self.changed)
+        whole = tuple(axis + s.start for axis, s in zip(inside, self.box, strict=True))
+        return np.ravel_multi_index(whole, tuple(shape))  # type: ignore[no-any-return]
+
     def stands_in(self, labels: Labels) -> bool:
         """Whether its new labels are what the mask holds."""
         return self._shows(labels, self.after)
@@ -168,16 +174,32 @@ class EditLog:
             Whether anything changed in the log.
         """
         count = len(self._edits)
-        while self._edits and self._edits[-1].is_undone_in(labels):
-            undone = self._edits.pop()
-            self._undone.append(undone)
-            self._unmark(undone)
+        while undone := self._undone_since(labels):
+            for _ in range(undone):
+                edit = self._edits.pop()
+                self._undone.append(edit)
+                self._unmark(edit)
         if len(self._edits) == count:
             while self._undone and self._undone[-1].stands_in(labels):
-                redone = self._undone.pop()
-                self._edits.append(redone)
-                self._mark(redone)
+                edit = self._undone.pop()
+                self._edits.append(edit)
+                self._mark(edit)
         return len(self._edits) != count
+
+    def _undone_since(self, labels: Labels) -> int:
+        """The smallest number of newest steps that, taken back, lead to what the mask shows; 0 if none was."""
+        if not self._edits or self._edits[-1].stands_in(labels):
+            return 0
+        places, values = np.empty(0, np.intp), np.empty(0, labels.dtype)
+        for depth, edit in enumerate(reversed(self._edits), start=1):
+            # Where steps overlap, the oldest of them knows what was there before: it is put last, and wins.
+            places = np.concatenate([places, edit.places(self.shape)])
+            values = np.concatenate([values, edit.before])
+            if edit.is_undone_in(labels):
+                place, newest_first = np.unique(places[::-1], return_index=True)
+                if np.array_equal(labels.reshape(-1)[place], values[::-1][newest_first]):
+                    return depth
+        return 0
 
     def reconcile(self, labels: Labels) -> int:
         """Hold the log against the mask and forget what the mask no longer shows.
@@ -213,6 +235,8 @@ class EditLog:
 
     def _mark(self, edit: Edit) -> None:
         self.edited[edit.box][edit.changed] = edit.human
+        if not edit.human and self._confirmed is not None:
+            self._confirmed[edit.box][edit.changed] = False
 
     def _unmark(self, undone: Edit) -> None:
         """After a step is gone, its voxels have the standing that earlier steps gave them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,19 +59,33 @@ def prepare_example(example: Example, how: Preparation, num_classes: int) -> Tra
     Raises:
         TrainingError: If it holds a label that the network has no class for.
     """
-    counted = example.labels if example.weights is None else example.labels[np.asarray(example.weights) > 0]
-    highest = int(counted.max()) if counted.size else 0
-    if highest >= num_classes:
+    weights = np.ones(example.labels.shape) if example.weights is None else np.asarray(example.weights)
+    counted = example.labels[weights > 0]
+    if counted.size and (counted.min() < 0 or counted.max() >= num_classes):
+        wrong = int(counted.min() if counted.min() < 0 else counted.max())
         raise TrainingError(
-            f"{example.volume.name} has the label {highest}, the network only classes 0 to {num_classes - 1}.",
+            f"{example.volume.name} has the label {wrong}, the network only classes 0 to {num_classes - 1}.",
             "Relabel it, or train a network with more classes.",
         )
     prepared = prepare(example.volume, how)
-    shape = (prepared.array.shape[1], prepared.array.shape[2], prepared.array.shape[3])
+    labels = prepared.turn.apply(np.clip(example.labels, 0, num_classes - 1)[None])[0]
+    on_grid = _onto_grid(labels, prepared.turn.apply(weights[None])[0], prepared.array.shape[1:])
+    return TrainingCase(example.volume.name, prepared.array, *on_grid)
 
-    def onto_grid(array: NDArray[np.generic], dtype: type) -> NDArray[np.generic]:
-        return np.ascontiguousarray(resample(prepared.turn.apply(array[None]), shape, order=0)[0], dtype=dtype)
 
-    weights = np.ones(shape, np.float32) if example.weights is None else onto_grid(example.weights, np.float32)
-    labels = onto_grid(np.minimum(example.labels, num_classes - 1), np.uint8)
-    return TrainingCase(example.volume.name, prepared.array, labels, weights)  # type: ignore[arg-type]
+def _onto_grid(
+    labels: NDArray[Any], weights: NDArray[Any], shape: tuple[int, ...]
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Labels and weights on a grid of another spacing: the nearest voxel, but none that counts gets lost."""
+    z, y, x = shape
+    near_labels, near_weights = (resample(part[None], (z, y, x), order=0)[0] for part in (labels, weights))
+    new_labels = np.array(near_labels, np.uint8)
+    new_weights = np.array(near_weights, np.float32)
+    if labels.shape != tuple(shape) and not (weights > 0).all():
+        counted = np.nonzero(weights > 0)
+        landed = tuple(
+            ((index + 0.5) * new / old).astype(np.intp)
+            for index, new, old in zip(counted, shape, labels.shape, strict=True)
+        )
+        new_labels[landed], new_weights[landed] = labels[counted], weights[counted]
+    return new_labels, new_weights

@@ -37,7 +37,10 @@ def weighted_soft_dice_loss(logits: Tensor, labels: Tensor, weight: Tensor, smoo
 
 
 def divergence(logits: Tensor, opinion: Tensor, where: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of the class probabilities from an earlier opinion, averaged over a region.
+    """Kullback-Leibler divergence of the class probabilities from an earlier opinion, in a region.
+
+    The mean is taken over the voxels of each class that the opinion finds, then over the classes, so that a
+    small organ holds its own against much background.
 
     Args:
         logits: (B, K, spatial).
@@ -45,7 +48,9 @@ def divergence(logits: Tensor, opinion: Tensor, where: Tensor) -> Tensor:
         where: (B, spatial), 1 inside the region and 0 outside.
     """
     per_class = F.kl_div(logits.log_softmax(dim=1), opinion.log_softmax(dim=1), reduction="none", log_target=True)
-    return (per_class.sum(dim=1) * where).sum() / where.sum().clamp_min(1.0)
+    classes = F.one_hot(opinion.argmax(dim=1), logits.shape[1]).flatten(0, -2) * where.flatten()[:, None]
+    means = per_class.sum(dim=1).flatten() @ classes / classes.sum(dim=0).clamp_min(1.0)
+    return means.sum() / classes.any(dim=0).sum().clamp_min(1)
 
 
 def recipe_loss(recipe: Recipe, logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_medattn.errors import TrainingError
 from napari_medattn.training.examples import TrainingCase
 
 
@@ -37,11 +38,14 @@ class PatchSampler:
     """Draws batches of augmented patches.
 
     Args:
-        cases: What to draw from.
+        cases: What to draw from; those in which no voxel counts are left out.
         size: Patch (Z, Y, X); (1, Y, X) for 2-D networks.
         spatial_dims: 2 drops the Z axis of the batches.
         augmentation: How patches are varied.
         seed: Every draw follows from it.
+
+    Raises:
+        TrainingError: If no voxel counts in any case.
     """
 
     def __init__(
@@ -52,11 +56,16 @@ class PatchSampler:
         augmentation: Augmentation,
         seed: int,
     ) -> None:
-        self.cases, self.size, self.spatial_dims = cases, size, spatial_dims
+        self.cases = [case for case in cases if case.weights.any()]
+        if not self.cases:
+            raise TrainingError(
+                "There is no voxel to learn from.", "Correct a mask, confirm a slice, or give labelled cases."
+            )
+        self.size, self.spatial_dims = size, spatial_dims
         self.augmentation = augmentation
         self.random = np.random.default_rng(seed)
         self._order: list[int] = []
-        self._counted = [_counted_voxels(case.weights) for case in cases]
+        self._counted = [_counted_voxels(case.weights) for case in self.cases]
         self._vary = _transforms(augmentation, spatial_dims, seed)
 
     def batch(self, count: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from napari.viewer import Viewer
@@ -82,6 +83,7 @@ class AttentionDock(QWidget):
             from napari_medattn.device import available_devices
             from napari_medattn.inference import Predictor
 
+            import_module("pandas")  # napari imports it with the first mask, which would stall the window then
             yield from ()
             return available_devices(), Predictor.load(checkpoint, device)
 
