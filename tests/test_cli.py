@@ -1,0 +1,129 @@
+"""``medattn`` from a terminal: results, exit status, and one sentence where something is wrong."""
+
+import json
+import os
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from napari_medattn.data.phantom import phantom, write_image, write_phantom_set
+from napari_medattn.store import load_checkpoint
+
+
+def medattn(*args, cwd=None):
+    """Run the command as a user does, in a process of its own."""
+    environment = {**os.environ, "COLUMNS": "200", "PYTHONWARNINGS": "ignore"}
+    return subprocess.run(
+        [sys.executable, "-m", "napari_medattn", *map(str, args)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=environment,
+        timeout=240,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "phantoms"
+    write_phantom_set(folder, 3, (16, 32, 32), (6.0, 3.75, 3.75))
+    return folder
+
+
+@pytest.fixture
+def scan(tmp_path):
+    path = tmp_path / "scan.nii.gz"
+    write_image(path, phantom(1, (32, 48, 48))[0])
+    return path
+
+
+def test_help_names_every_command():
+    out = medattn("--help").stdout
+    for command in ("demo", "models", "checkpoints", "predict", "train", "finetune", "evaluate", "doctor"):
+        assert command in out
+
+
+def test_models_as_json():
+    names = [model["name"] for model in json.loads(medattn("models", "--json").stdout)]
+    assert "attention_unet" in names
+
+
+def test_shipped_checkpoints_say_what_they_were_trained_on():
+    found = json.loads(medattn("checkpoints", "--json").stdout)["checkpoints"]
+    cards = {card["name"]: card for card in found}
+    assert "msd_hippocampus" in cards["hippocampus"]["trained_on"]
+    assert "phantom" in cards["phantom"]["trained_on"]
+    assert min(cards["hippocampus"]["metrics"]["dice"].values()) > 0.85
+
+
+def test_predict_writes_a_mask_with_the_scans_affine_and_a_record(scan):
+    done = medattn("predict", scan, "-c", "phantom", "--json")
+    assert done.returncode == 0, done.stderr
+    mask = nib.load(scan.with_name("scan_mask.nii.gz"))
+    assert mask.affine.tobytes() == nib.load(scan).affine.tobytes()
+    assert set(np.unique(mask.dataobj)) == {0, 1, 2}
+    record = json.loads(scan.with_name("scan_mask.json").read_text())
+    assert record == json.loads(done.stdout)[0]
+    assert record["weights_sha256"] == load_checkpoint("phantom").card.weights_sha256
+    assert record["device"].startswith("cpu")
+
+
+def test_train_finetune_and_evaluate(phantoms, tmp_path, own_home):
+    trained = medattn(
+        "train", phantoms, "--name", "mine", "--dims", "2", "--option", "feature_scale=32", "--patch", "1,32,32",
+        "--epochs", "2", "--validation", "1", "--json",
+    )  # fmt: skip
+    assert trained.returncode == 0, trained.stderr
+    card = load_checkpoint("mine").card
+    assert len(card.training["validation_cases"]) == 1
+    assert "medattn train" in card.training["command"]
+
+    tuned = medattn("finetune", phantoms, "-c", "mine", "--seconds", "1", "--name", "tuned", "--json")
+    assert tuned.returncode == 0, tuned.stderr
+    assert load_checkpoint("tuned").card.parent == card.weights_sha256
+
+    scored = medattn("evaluate", phantoms, "-c", "mine", "--json")
+    assert scored.returncode == 0, scored.stderr
+    assert list(json.loads(scored.stdout)["cases"]) == card.training["validation_cases"]
+
+
+def test_evaluate_a_reference_against_itself_is_perfect(phantoms):
+    done = medattn("evaluate", phantoms / "labels", phantoms / "labels", "--json")
+    assert done.returncode == 0, done.stderr
+    mean = json.loads(done.stdout)["summary"][-1]
+    assert (mean["dice"], mean["hd95"]) == (1.0, 0.0)
+
+
+def test_doctor_finds_nothing_wrong_here():
+    done = medattn("doctor")
+    assert done.returncode == 0, done.stdout
+    assert "torch" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["predict", "nowhere.nii.gz", "-c", "phantom"], "nowhere.nii.gz does not exist"),
+        (["predict", "SCAN", "-c", "phantome"], "no checkpoint called 'phantome'"),
+        (["predict", "SCAN", "-c", "phantom-2d", "--device", "mps"], "'mps' is not available"),
+        (["evaluate", "SCAN", "SCAN"], "negative|whole numbers|classes|label"),
+        (["train", "."], "dataset.json"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(scan, args, said, tmp_path):
+    if "SCAN" in args and args[0] == "evaluate":
+        scan.write_bytes(scan.read_bytes()[:1000])
+        said = "damaged"
+    done = medattn(*[scan if arg == "SCAN" else arg for arg in args], cwd=tmp_path)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_call_has_status_two():
+    assert medattn("predict").returncode == 2
+    assert medattn("nonsense").returncode == 2
