@@ -180,11 +180,11 @@ def test_without_keep_my_edits_a_rerun_overwrites_them(dock, qtbot):
 def test_a_confirmed_slice_survives_a_rerun_and_counts_for_learning(dock, viewer, qtbot):
     segment(dock, qtbot)
     case = dock.session.case
-    viewer.dims.set_current_step(0, 10)
-    dock.correct.confirm.click()
     with case.watch.machine("test"):
         where = np.nonzero(case.mask.data[10])
         case.mask.data_setitem((np.full_like(where[0], 10), *where), np.zeros(where[0].size, np.uint8))
+    viewer.dims.set_current_step(0, 10)
+    dock.correct.confirm.click()
     segment(dock, qtbot)
     assert not case.mask.data[10].any()
     assert case.example().weights[10].all()

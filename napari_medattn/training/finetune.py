@@ -24,10 +24,10 @@ from napari_medattn.training.patches import Augmentation, PatchSampler
 DEFAULT = TrainingConfig(
     seconds=30.0,
     batch_size=2,
-    recipe=Recipe(learning_rate=5e-4, warm_up=0.05, dice_weight=0.5),
+    recipe=Recipe(learning_rate=2e-4, warm_up=0.05, dice_weight=0.0),
     augmentation=Augmentation(rotate=8.0, scale=0.08, intensity=0.1),
     freeze_statistics=True,
-    hold=1.0,
+    hold=5.0,
 )
 
 

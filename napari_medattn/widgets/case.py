@@ -70,7 +70,7 @@ class Case:
         if self.mask is None or self.class_names != tuple(prediction.class_names):
             data, kwargs, _ = mask_to_layer(prediction, self.image)
             layer = self.viewer.add_labels(data, **kwargs)
-            layer.contour = 0
+            layer.contour = 1
             self._adopt(layer)
             return 0
         return self._rewrite(prediction, keep_edits)
@@ -102,11 +102,18 @@ class Case:
         if layer is None:
             active = self.viewer.layers.selection.active
             self.maps[key] = self.viewer.add_image(data, **kwargs)
+            self._keep_mask_on_top()
             self.viewer.layers.selection.active = active
         else:
             layer.data, layer.visible = data, True
             layer.metadata[KEY] = kwargs["metadata"][KEY]
         self.maps_changed.emit()
+
+    def _keep_mask_on_top(self) -> None:
+        """A mask that lies below a map is hard to see, and to paint on."""
+        layers = self.viewer.layers
+        if self.mask is not None and self.mask in layers:
+            layers.move(layers.index(self.mask), len(layers))
 
     def hide_map(self, key: str) -> None:
         """Hide one site's map."""

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from napari.utils.notifications import show_info
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import (
@@ -107,7 +106,6 @@ class CorrectPanel(QWidget):
             self.message.fail(error)
         else:
             self.message.say(f"Saved {path}.")
-            show_info(f"Saved {path}")
 
     def _refresh_soon(self) -> None:
         self._rest.start()

@@ -26,7 +26,7 @@ class Header(QWidget):
         self.device = _combo("device", "Where the network runs; auto takes a GPU if there is one.")
         self.device.addItems(["auto", "cpu"])
         self.info = QToolButton()
-        self.info.setText("i")
+        self.info.setText("card")
         self.info.setAccessibleName("about this checkpoint")
         self.info.setToolTip("What this checkpoint was trained on, and how well it does.")
         self.place = QLabel()

@@ -50,11 +50,7 @@ _CANCELLED = object()
 
 
 class Jobs:
-    """Starts jobs and keeps those that run.
-
-    Args:
-        on_error: Called in the window with every error that a job's own ``on_error`` does not take.
-    """
+    """Starts jobs and keeps those that run."""
 
     def __init__(self) -> None:
         self._running: list[Job] = []
@@ -86,12 +82,13 @@ class Jobs:
         bar = None if quiet else activity(total=0, desc=title)
 
         def heard(event: Any) -> None:
-            if self._closed:
+            if self._closed or not job.running:
                 return
-            if bar is not None:
-                _advance(bar, event)
             if on_event is not None:
                 on_event(event)
+            # Last, because napari's bar lets the window handle events, so the job's end may come in here.
+            if bar is not None:
+                _advance(bar, event)
 
         def ended(outcome: Any) -> None:
             job.running = False
