@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,15 @@ class Validation:
     def mean_dice(self) -> float:
         """Mean over the foreground classes."""
         return sum(self.dice.values()) / len(self.dice)
+
+
+def run_to_end(steps: Generator[Any, None, Result]) -> Result:
+    """What a generator returns, its events left aside."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
 
 
 def for_people(seconds: float) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 from pathlib import Path
 
@@ -20,9 +19,6 @@ GATES = ["gridatt2d_concat", "gridatt2d_residual", "gridatt3d_concat", "gridatt3
 NETWORKS = ["attunet3d_gridgating_64x64x6", "attunet3d_multi_48x32x32_n2", "attunet3d_single_32_debug"]
 NETWORKS += ["attunet3d_single_32_legacy_align", "attunet3d_single_32_residual", "attunet3d_single_48"]
 NETWORKS += ["unet3d_ct_dsv_32"]
-# Gradients and training mode of every network take minutes; MEDATTN_FULL=1 checks them too.
-FULL = bool(os.environ.get("MEDATTN_FULL"))
-IN_BRIEF = [("unet3d_ct_dsv_32", torch.float32), ("attunet3d_single_32_debug", torch.float32)]
 
 
 @pytest.fixture
@@ -31,7 +27,7 @@ def golden(parity: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(str(parity))
     import check_parity
 
-    def differing(name: str, dtype: torch.dtype, full: bool) -> list[str]:
+    def differing(name: str, dtype: torch.dtype) -> list[str]:
         path = parity / "golden" / f"{name}.json"
         if not path.exists():
             pytest.skip(f"the golden {name} is not here")
@@ -40,8 +36,6 @@ def golden(parity: Path, monkeypatch: pytest.MonkeyPatch):
             parity_adapter.build,
             parity_adapter.run,
             dtype,
-            train=full,
-            grads=full,
             load=parity_adapter.load,
             named=parity_adapter.named,
         )
@@ -53,22 +47,9 @@ def golden(parity: Path, monkeypatch: pytest.MonkeyPatch):
 
 class TestGoldens:
     @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
-    @pytest.mark.parametrize("name", GATES)
-    def test_gate(self, golden, name, dtype):
-        assert golden(name, dtype, full=True) == []
-
-    @pytest.mark.parametrize("name", NETWORKS)
-    def test_network_outputs_and_maps(self, golden, name):
-        assert golden(name, torch.float64, full=FULL) == []
-
-    @pytest.mark.parametrize(("name", "dtype"), IN_BRIEF, ids=[name for name, _ in IN_BRIEF])
-    def test_network_with_gradients_and_training(self, golden, name, dtype):
-        assert golden(name, dtype, full=True) == []
-
-    @pytest.mark.skipif(not FULL, reason="takes minutes; set MEDATTN_FULL=1")
-    @pytest.mark.parametrize("name", NETWORKS)
-    def test_network_in_single_precision(self, golden, name):
-        assert golden(name, torch.float32, full=True) == []
+    @pytest.mark.parametrize("name", [*GATES, *NETWORKS])
+    def test_outputs_maps_gradients_and_training_agree(self, golden, name, dtype):
+        assert golden(name, dtype) == []
 
 
 @pytest.fixture

@@ -259,3 +259,41 @@ def test_the_dock_fits_a_small_screen(dock, viewer, theme):
     viewer.theme = theme
     assert dock.minimumSizeHint().width() <= 420
     assert dock.minimumSizeHint().height() <= 700
+
+
+@pytest.mark.parametrize(("sample", "checkpoint"), [("slice", "phantom-2d"), ("volume", "phantom-2d")])
+def test_a_two_dimensional_network_segments_slices_and_volumes(viewer, qtbot, sample, checkpoint):
+    (image,) = viewer.open_sample(PLUGIN, sample)
+    dock = open_dock(viewer)
+    choose(dock, checkpoint, qtbot)
+    segment(dock, qtbot)
+    show_all_maps(dock, qtbot)
+    case = dock.session.case
+    for layer in (case.mask, *case.maps.values()):
+        assert layer.data.shape == image.data.shape
+    assert set(np.unique(case.mask.data)) == {0, 1, 2}
+
+
+def test_a_single_slice_is_refused_by_a_three_dimensional_network(viewer, qtbot, told):
+    viewer.open_sample(PLUGIN, "slice")
+    dock = open_dock(viewer)
+    choose(dock, CHECKPOINT, qtbot)
+    segment(dock, qtbot)
+    assert "Choose a 2-D checkpoint" in dock.segment.message.text
+
+
+def test_a_two_dimensional_mask_can_be_confirmed_and_learned_from(viewer, qtbot):
+    viewer.open_sample(PLUGIN, "slice")
+    dock = open_dock(viewer)
+    choose(dock, "phantom-2d", qtbot)
+    segment(dock, qtbot)
+    dock.correct.confirm.click()
+    assert dock.session.case.confirmed_slices() == 1
+    assert dock.session.case.example().weights.all()
+
+
+def test_asking_for_a_device_that_is_not_there_is_said(dock, qtbot, told):
+    dock.header.device.addItem("cuda:7")
+    dock.header.device.setCurrentText("cuda:7")
+    qtbot.waitUntil(lambda: bool(told), timeout=PATIENCE)
+    assert "'cuda:7' is not available" in dock.segment.message.text

@@ -18,7 +18,7 @@ from napari_medattn.attention.capture import choose_sites
 from napari_medattn.data import Prepared, Volume, prepare
 from napari_medattn.data.tiles import Stitcher, TilePlan, cut, plan_tiles
 from napari_medattn.device import describe_device
-from napari_medattn.events import Progress
+from napari_medattn.events import Progress, run_to_end
 from napari_medattn.inference.prediction import AttentionMap, Prediction
 from napari_medattn.inference.predictor import Predictor
 from napari_medattn.store import Checkpoint, load_checkpoint
@@ -64,11 +64,7 @@ def segment(
         uncertainty=uncertainty,
         overlap=overlap,
     )
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
+    return run_to_end(steps)
 
 
 def segment_steps(

@@ -11,7 +11,7 @@ import torch
 
 from napari_medattn.device import describe_device
 from napari_medattn.errors import TrainingError
-from napari_medattn.events import Progress
+from napari_medattn.events import Progress, run_to_end
 from napari_medattn.inference import Predictor, segment
 from napari_medattn.models import Recipe
 from napari_medattn.store import Checkpoint, save_checkpoint
@@ -56,11 +56,7 @@ def finetune(
         InputError: If an image does not fit the network.
     """
     steps = finetune_steps(checkpoint, examples, config=config, name=name, device=device)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
+    return run_to_end(steps)
 
 
 def finetune_steps(

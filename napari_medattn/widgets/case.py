@@ -195,12 +195,6 @@ class Case:
         everything[axis] = slice(index, index + 1)
         return tuple(everything)
 
-    def adopt_mask(self, layer: Labels, class_names: tuple[str, ...]) -> None:
-        """Take a labels layer that a person opened or drew as this image's mask."""
-        meta = dict(layer.metadata.get(KEY, {}))
-        layer.metadata[KEY] = {"class_names": class_names, **meta}
-        self._adopt(layer)
-
     def _adopt(self, layer: Labels | None) -> None:
         if self.watch is not None:
             self.watch.stop()
