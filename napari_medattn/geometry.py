@@ -61,6 +61,11 @@ class Grid:
         return "".join(nib.aff2axcodes(self.affine))
 
     @property
+    def is_oblique(self) -> bool:
+        """Whether the voxel axes do not run along the world axes."""
+        return int(np.count_nonzero(np.abs(self.affine[:3, :3]) > 1e-3 * min(self.spacing))) > 3
+
+    @property
     def display_translate(self) -> Triple:
         """World position of the first voxel along each array axis, counted in the axis' own direction.
 

@@ -7,6 +7,7 @@ A layer that we add carries what made it in ``metadata["medattn"]``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +34,7 @@ def volume_to_layer(volume: Volume) -> LayerData:
         "path": volume.path,
         "notes": volume.notes,
         "class_names": volume.class_names,
+        "spatial_dims": volume.spatial_dims,
     }
     kwargs: dict[str, Any] = {"name": volume.name, "metadata": {KEY: meta}}
     place = _placement(volume.grid, volume.spatial_dims)
@@ -51,40 +53,65 @@ def volume_to_layer(volume: Volume) -> LayerData:
     return array, {**kwargs, **{key: (lead[key], *place[key]) for key in place}}, "image"
 
 
-def layer_to_volume(layer: Any) -> Volume:
-    """The volume that an image layer shows, whoever opened it.
+@dataclass(frozen=True)
+class Place:
+    """Where an image layer lies, known without reading its voxels.
+
+    Attributes:
+        grid: Shape (Z, Y, X) and affine.
+        spatial_dims: 2 or 3.
+        channel_axis: The data axis that holds channels, if any.
+        meta: What the reader of the file left in the layer, if the layer still shows that file.
+    """
+
+    grid: Grid
+    spatial_dims: int
+    channel_axis: int | None
+    meta: Mapping[str, Any]
+
+
+def layer_place(layer: Any) -> Place:
+    """Where an image layer lies, whoever opened it.
 
     Raises:
         InputError: If the layer has more axes than an image of channels has.
     """
     if getattr(layer, "multiscale", False):
         raise InputError(f"{layer.name} is a multiscale image.", "Open one of its levels as an image of its own.")
-    data = layer.data
     meta = layer.metadata.get(KEY, {})
+    axes = len(layer.data.shape)
+    channel_axis = axes - 1 if layer.rgb else None
+    if channel_axis is None and axes == meta.get("spatial_dims", 3) + 1:
+        channel_axis = 0
+    shape = [size for axis, size in enumerate(layer.data.shape) if axis != channel_axis]
+    if len(shape) not in (2, 3):
+        raise InputError(f"{layer.name} has {axes} axes.", "Use a 2-D image or a volume, or split the layer first.")
+    spatial_dims = len(shape)
+    z, y, x = [1] * (3 - spatial_dims) + shape
     grid: Grid | None = meta.get("grid")
-    if layer.rgb:
-        data = np.moveaxis(np.asarray(data), -1, 0)
-    elif grid is None or data.ndim <= 3:
-        data = np.asarray(data)[None]
-    if data.ndim not in (3, 4):
-        raise InputError(
-            f"{layer.name} has {layer.data.ndim} axes.",
-            "Use a 2-D image or a volume, or split the layer first.",
-        )
-    spatial_dims = data.ndim - 1
-    array = np.asarray(data if spatial_dims == 3 else data[:, None])
-    shape = (array.shape[1], array.shape[2], array.shape[3])
-    if grid is None or grid.shape != shape:
-        grid = Grid.from_spacing(shape, _spacing(layer, spatial_dims), _units(layer))
-        meta = {}
+    if grid is None or grid.shape != (z, y, x):
+        spacing, units = _spacing(layer, spatial_dims)
+        grid, meta = Grid.from_spacing((z, y, x), spacing, units), {}
+    return Place(grid, spatial_dims, channel_axis, meta)
+
+
+def layer_to_volume(layer: Any) -> Volume:
+    """The volume that an image layer shows; reads its voxels.
+
+    Raises:
+        InputError: If the layer has more axes than an image of channels has.
+    """
+    place = layer_place(layer)
+    data = np.asarray(layer.data)
+    data = data[None] if place.channel_axis is None else np.moveaxis(data, place.channel_axis, 0)
     return Volume(
-        array,
-        grid,
+        data if place.spatial_dims == 3 else data[:, None],
+        place.grid,
         name=layer.name,
-        spatial_dims=spatial_dims,
-        path=meta.get("path"),
-        header=meta.get("header"),
-        notes=tuple(meta.get("notes", ())),
+        spatial_dims=place.spatial_dims,
+        path=place.meta.get("path"),
+        header=place.meta.get("header"),
+        notes=tuple(place.meta.get("notes", ())),
     )
 
 
@@ -161,13 +188,17 @@ def lying_on(image: Any, ndim: int) -> dict[str, Any]:
     return kwargs
 
 
-def describe_place(volume: Volume) -> str:
-    """Orientation and voxel size in a few words, e.g. ``"RAS 1 x 1 x 1.5 mm"`` in (x, y, z) order."""
-    sizes = volume.grid.spacing[::-1][: volume.spatial_dims]
-    text = " x ".join(f"{size:.3g}" for size in sizes)
-    if volume.grid.units != "mm":
-        return f"{text} {volume.grid.units}"
-    return f"{volume.grid.orientation} {text} mm" if volume.spatial_dims == 3 else f"{text} mm"
+def describe_place(place: Place) -> str:
+    """Size, orientation and voxel size in a few words, in (x, y, z) order."""
+    grid, dims = place.grid, place.spatial_dims
+    size = " x ".join(str(n) for n in grid.shape[::-1][:dims])
+    voxel = " x ".join(f"{step:.3g}" for step in grid.spacing[::-1][:dims])
+    if grid.units != "mm":
+        return f"{size}, {voxel} {grid.units}"
+    if dims == 2:
+        return f"{size}, {voxel} mm"
+    oblique = ", oblique: shown along its own axes" if grid.is_oblique else ""
+    return f"{size}, {grid.orientation} {voxel} mm{oblique}"
 
 
 def labels_source(data: NDArray[Any], attributes: Mapping[str, Any]) -> Volume:
@@ -210,12 +241,12 @@ def _classes(names: Sequence[str]) -> dict[str, Any]:
     return {"features": {"index": list(range(len(names))), "class": list(names)}, "colormap": colours}
 
 
-def _spacing(layer: Any, spatial_dims: int) -> Triple:
+def _spacing(layer: Any, spatial_dims: int) -> tuple[Triple, str]:
+    """Voxel size (Z, Y, X) of any layer in mm, or in pixels where its units are no lengths."""
     scale = [float(step) for step in layer.scale][-spatial_dims:]
+    units = layer.units[-spatial_dims:]
+    lengths = all(unit.dimensionality == {"[length]": 1} for unit in units)
+    if lengths:
+        scale = [step * float((1 * unit).to("mm").magnitude) for step, unit in zip(scale, units, strict=True)]
     z, y, x = [1.0] * (3 - spatial_dims) + scale
-    return z, y, x
-
-
-def _units(layer: Any) -> str:
-    """``"mm"`` if the layer's last axis is in millimetres."""
-    return "mm" if f"{layer.units[-1]:~}" == "mm" else "pixel"
+    return (z, y, x), "mm" if lengths else "pixel"

@@ -196,24 +196,46 @@ class TestStanding:
 
     def test_confirmed_voxels_are_trusted_beside_edited_ones(self, editor):
         editor.paint(A, 1)
-        editor.log.confirm(box((1, 2), (0, 6), (0, 6)))
-        assert int(editor.log.trusted().sum()) == 9 + 36
+        editor.log.confirm(editor.labels, box((1, 2), (0, 6), (0, 6)))
+        assert int(editor.log.trusted(editor.labels).sum()) == 9 + 36
 
     def test_a_confirmation_can_be_taken_back(self, editor):
-        editor.log.confirm(A)
-        editor.log.confirm(A, right=False)
-        assert not editor.log.is_confirmed(A)
+        editor.log.confirm(editor.labels, A)
+        editor.log.confirm(editor.labels, A, right=False)
+        assert not editor.log.confirmed(editor.labels, A).any()
 
     def test_only_wholly_confirmed_slices_are_listed(self, editor):
-        editor.log.confirm(box((1, 3), (0, 6), (0, 6)))
-        editor.log.confirm(A)
-        assert editor.log.confirmed_slices() == [1, 2]
+        editor.log.confirm(editor.labels, box((1, 3), (0, 6), (0, 6)))
+        editor.log.confirm(editor.labels, A)
+        assert editor.log.confirmed_slices(editor.labels) == [1, 2]
 
     def test_a_network_that_changes_a_confirmed_label_takes_the_confirmation(self, editor):
         """Nobody has seen the new label."""
-        editor.log.confirm(A)
+        editor.log.confirm(editor.labels, A)
         editor.paint(A, 2, human=False)
-        assert not editor.log.trusted()[A].any()
+        assert not editor.log.trusted(editor.labels)[A].any()
+
+    def test_a_confirmation_comes_back_with_the_label_it_was_given_to(self, editor):
+        editor.log.confirm(editor.labels, A)
+        editor.paint(A, 2, human=False)
+        editor.undo()
+        assert editor.log.trusted(editor.labels)[A].all()
+
+    def test_a_stroke_undone_after_its_slice_was_confirmed_is_no_truth(self, editor):
+        editor.paint(A, 1)
+        editor.log.confirm(editor.labels, A)
+        editor.undo()
+        assert not editor.log.trusted(editor.labels)[A].any()
+
+    def test_a_stroke_that_is_being_painted_over_was_not_undone(self, editor):
+        """In the middle of an erasing stroke the older one looks undone; the eraser's report mends that."""
+        editor.paint(A, 1)
+        editor.labels[A] = 0
+        editor.log.follow(editor.labels)
+        editor.labels[A] = 1
+        editor.paint(A, 0)
+        editor.undo()
+        assert editor.log.edited[A].all()
 
 
 class TestReconcile:

@@ -1,5 +1,6 @@
 """Volumes become layers and layers become volumes, with their place in the world."""
 
+import dask.array
 import nibabel as nib
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from napari.layers import Image, Labels, Layer
 from napari_medattn.data import Volume, write_labels
 from napari_medattn.errors import InputError
 from napari_medattn.geometry import Grid
-from napari_medattn.layerdata import describe_place, labels_source, layer_to_volume, volume_to_layer
+from napari_medattn.layerdata import describe_place, labels_source, layer_place, layer_to_volume, volume_to_layer
 
 OBLIQUE = nib.affines.from_matvec(
     nib.eulerangles.euler2mat(0.2, 0.1, 0.3) @ np.diag([-0.8, 1.1, 2.5]), [10.0, -20.0, 30.0]
@@ -30,6 +31,7 @@ VOLUMES = {
     "3-D": make(RANDOM.integers(0, 900, (1, 5, 6, 7)).astype(np.int16)),
     "2-D": make(RANDOM.integers(0, 900, (1, 1, 6, 7)).astype(np.int16), spatial_dims=2),
     "two channels": make(RANDOM.normal(size=(2, 5, 6, 7)).astype(np.float32)),
+    "2-D, two channels": make(RANDOM.normal(size=(2, 1, 6, 7)).astype(np.float32), spatial_dims=2),
     "RGB": make(RANDOM.integers(0, 255, (3, 1, 6, 7)).astype(np.uint8), spatial_dims=2),
     "RGB stack": make(RANDOM.integers(0, 255, (3, 5, 6, 7)).astype(np.uint8)),
 }
@@ -89,10 +91,29 @@ def test_a_multiscale_image_is_refused():
 
 
 def test_the_panel_names_orientation_and_voxel_size():
-    assert describe_place(VOLUMES["3-D"]) == "LAS 0.8 x 1.1 x 2.5 mm"
-    assert describe_place(VOLUMES["2-D"]) == "0.8 x 1.1 mm"
+    def words(volume):
+        return describe_place(layer_place(layer_of(volume)))
+
+    assert words(VOLUMES["3-D"]) == "7 x 6 x 5, LAS 0.8 x 1.1 x 2.5 mm, oblique: shown along its own axes"
+    assert words(VOLUMES["2-D"]) == "7 x 6, 0.8 x 1.1 mm"
     plain = Grid.from_spacing((1, 6, 7), (1, 1, 1), "pixel")
-    assert describe_place(make(np.zeros((1, 1, 6, 7)), grid=plain, spatial_dims=2)) == "1 x 1 pixel"
+    assert words(make(np.zeros((1, 1, 6, 7)), grid=plain, spatial_dims=2)) == "7 x 6, 1 x 1 pixel"
+    straight = Grid.from_spacing((5, 6, 7), (2, 1, 1))
+    assert words(make(np.zeros((1, 5, 6, 7)), grid=straight)) == "7 x 6 x 5, RAS 1 x 1 x 2 mm"
+
+
+def test_a_lazy_image_is_placed_without_reading_it():
+    reads = []
+
+    def read(block):
+        reads.append(1)
+        return block
+
+    lazy = dask.array.zeros((5, 6, 7), chunks=(1, 6, 7)).map_blocks(read, dtype=float, meta=np.zeros(0))
+    layer = Image(lazy, contrast_limits=(0, 1), scale=(2000, 1000, 1000), units="um", multiscale=False)
+    reads.clear()
+    assert layer_place(layer).grid.spacing == (2.0, 1.0, 1.0)
+    assert reads == []
 
 
 def test_a_mask_drawn_on_any_layer_is_saved_with_its_scale(tmp_path):

@@ -243,7 +243,8 @@ def test_a_damaged_checkpoint_does_not_spoil_the_list(viewer, tmp_path, qtbot):
 
 def test_saving_to_a_missing_folder_says_so(dock, tmp_path, qtbot, told):
     segment(dock, qtbot)
-    dock.correct.save_mask(tmp_path / "nowhere" / "mask.nii.gz")
+    saving = dock.correct.save_mask(tmp_path / "nowhere" / "mask.nii.gz")
+    qtbot.waitUntil(lambda: not saving.running, timeout=PATIENCE)
     assert "could not be saved" in dock.correct.message.text
 
 
@@ -297,3 +298,80 @@ def test_asking_for_a_device_that_is_not_there_is_said(dock, qtbot, told):
     dock.header.device.setCurrentText("cuda:7")
     qtbot.waitUntil(lambda: bool(told), timeout=PATIENCE)
     assert "'cuda:7' is not available" in dock.segment.message.text
+
+
+def test_a_checkpoint_of_other_classes_gets_a_mask_of_its_own(dock, viewer, qtbot):
+    segment(dock, qtbot)
+    case = dock.session.case
+    mine = case.mask
+    paint(mine, (16, 4, 4), 2)
+    edited = case.edited
+    choose(dock, "hippocampus", qtbot)
+    assert not dock.learn.run.isEnabled()
+    assert "other classes" in dock.learn.summary.text()
+    segment(dock, qtbot)
+    assert case.mask != mine
+    assert case.edited == 0
+    choose(dock, CHECKPOINT, qtbot)
+    segment(dock, qtbot)
+    assert case.mask == mine
+    assert case.edited == edited > 0
+
+
+def test_a_saved_mask_is_taken_up_again(dock, viewer, scan, qtbot, tmp_path):
+    segment(dock, qtbot)
+    saved = dock.session.case.mask.data.copy()
+    saving = dock.correct.save_mask(tmp_path / "scan_mask.nii.gz")
+    qtbot.waitUntil(lambda: not saving.running, timeout=PATIENCE)
+    viewer.layers.clear()
+    viewer.open(str(scan), plugin=PLUGIN)
+    (layer,) = viewer.open(str(tmp_path / "scan_mask.nii.gz"), plugin=PLUGIN)
+    case = dock.session.case
+    assert case.mask == layer
+    np.testing.assert_array_equal(case.mask.data, saved)
+    paint(layer, (16, 4, 4), 2)
+    assert case.edited > 0
+
+
+def test_labels_drawn_on_the_scan_are_saved_with_its_geometry(dock, viewer, scan, tmp_path):
+    layer = viewer.add_labels(np.ones(viewer.layers[0].data.shape, np.uint8), scale=viewer.layers[0].scale)
+    target = tmp_path / "drawn.nii.gz"
+    layer.save(str(target), plugin=PLUGIN)
+    assert nib.load(target).affine.tobytes() == nib.load(scan).affine.tobytes()
+
+
+def test_a_mask_swapped_for_one_of_another_shape_does_not_break_the_window(dock, qtbot):
+    segment(dock, qtbot)
+    case = dock.session.case
+    case.mask.data = np.zeros((4, 5, 6), np.uint8)
+    assert case.edited == 0
+    segment(dock, qtbot)
+    assert case.mask.data.shape == case.image.data.shape
+
+
+def test_maps_of_the_scan_that_was_segmented_are_brought_up_to_date(dock, viewer, qtbot):
+    segment(dock, qtbot)
+    show_all_maps(dock, qtbot)
+    first = dock.session.case
+    hidden, shown = next(iter(first.maps)), list(first.maps)[1:]
+    dock.look._wanted.discard((first, hidden))
+    first.hide_map(hidden)
+    stale = {key: first.maps[key].data for key in shown}
+    dock.segment.run.click()
+    viewer.open_sample(PLUGIN, "volume")
+    qtbot.waitUntil(lambda: not dock.segment.running, timeout=PATIENCE)
+    qtbot.waitUntil(lambda: all(first.maps[key].data is not stale[key] for key in shown), timeout=PATIENCE)
+    assert hidden not in first.maps
+
+
+def test_a_second_uncertainty_takes_the_place_of_the_first(dock, viewer, qtbot):
+    dock.segment.uncertainty.value = True
+    segment(dock, qtbot)
+    segment(dock, qtbot)
+    names = [layer.name for layer in viewer.layers]
+    assert sum("uncertainty" in name for name in names) == 1
+
+
+def test_a_renamed_scan_is_listed_by_its_new_name(dock, viewer):
+    viewer.layers[0].name = "patient 7"
+    assert dock.header.scan.currentText() == "patient 7"

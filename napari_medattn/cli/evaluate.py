@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from napari_medattn.cli.terminal import print_json, run
-from napari_medattn.errors import InputError
+from napari_medattn.errors import GeometryError, InputError
 from napari_medattn.events import Progress
 
 if TYPE_CHECKING:
@@ -95,14 +95,19 @@ def _segment_and_score(data: Any, predictor: Any, cases: Sequence[str]) -> Gener
 
 
 def _score_files(pairs: dict[str, tuple[Path, Path]]) -> Generator[Progress, None, dict[str, Scores]]:
-    from napari_medattn.data import read_labels, read_volume
+    from napari_medattn.data import read_volume
     from napari_medattn.training.metrics import evaluate as score
 
     found = {}
     for number, (case, (mask, reference)) in enumerate(pairs.items()):
         yield Progress("evaluating", number, len(pairs), "cases")
-        truth = read_volume(reference)
-        found[case] = score(read_labels(mask, like=truth), truth.labels(), spacing=truth.grid.spacing)
+        truth, guess = read_volume(reference), read_volume(mask)
+        if not guess.grid.matches(truth.grid, tolerance=0.1 * min(truth.grid.spacing)):
+            raise GeometryError(
+                f"{mask.name} and {reference.name} do not lie on the same grid.",
+                "Compare masks of one image, saved with its geometry.",
+            )
+        found[case] = score(guess.labels(), truth.labels(), spacing=truth.grid.spacing)
     return found
 
 

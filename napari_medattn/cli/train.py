@@ -53,7 +53,7 @@ def train(
         seconds=None if minutes is None else minutes * 60,
         batch_size=batch,
         recipe=recipe if rate is None else replace(recipe, learning_rate=rate),
-        augmentation=Augmentation(flip_axes=tuple("zyx".index(axis) - 3 for axis in flip)),
+        augmentation=Augmentation(flip_axes=_axes(flip)),
         seed=seed,
         precision=precision,
     )
@@ -77,6 +77,13 @@ def train(
         console.print(f"Saved {checkpoint.path}", highlight=False)
         for label, dice in checkpoint.card.metrics.get("dice", {}).items():
             console.print(f"  {label}: Dice {dice:.4f}")
+
+
+def _axes(text: str) -> tuple[int, ...]:
+    """Letters of z, y and x as axes counted from the last."""
+    if set(text) - set("zyx"):
+        raise typer.BadParameter(f"{text!r} is not made of the axes z, y and x.")
+    return tuple("zyx".index(axis) - 3 for axis in text)
 
 
 def _triple(text: str, kind: type) -> tuple[float, float, float]:

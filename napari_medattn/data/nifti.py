@@ -134,6 +134,10 @@ def _to_array(path: Path, data: NDArray[Any]) -> NDArray[Any]:
 def _affine(image: Any) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     """The file's affine; unit columns with other voxel sizes in pixdim are scaled to them, and told."""
     affine = np.array(image.affine, dtype=np.float64)
+    unit = image.header.get_xyzt_units()[0] if hasattr(image.header, "get_xyzt_units") else "mm"
+    affine[:3] *= {"micron": 1e-3, "meter": 1e3}.get(unit, 1.0)
+    if unit in ("micron", "meter"):
+        return affine, (f"The file counts in {unit}s; lengths are shown in mm.",)
     zooms = np.array([*image.header.get_zooms()[:3], 1.0, 1.0][:3], dtype=np.float64)
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     lost = np.allclose(lengths, 1.0) and not np.allclose(zooms, 1.0) and (zooms > 0).all()

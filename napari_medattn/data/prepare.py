@@ -84,7 +84,9 @@ def prepare(volume: Volume, how: Preparation) -> Prepared:
     )
     turned = turn.apply(values)
     shape = (turned.shape[1], turned.shape[2], turned.shape[3])
-    if how.spacing is not None and volume.grid.units == "mm":
+    if how.spacing is not None and volume.grid.units != "mm":
+        notes.append("The voxel size is not known, so the image was not brought to the one the network was trained on.")
+    elif how.spacing is not None:
         spacing = turn.reorder(volume.grid.spacing)
         turned = resample(turned, _target_shape(shape, spacing, how.spacing, volume.spatial_dims))
     return Prepared(normalise(turned, how), volume, turn, shape, tuple(notes))

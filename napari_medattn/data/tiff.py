@@ -53,6 +53,7 @@ def read(path: Path) -> Volume:
             _check_complete(file, series)
             data, axes = series.asarray(), series.axes
             spacing = _spacing(file)
+            notes = _notes(file, series.axes)
             names = _class_names(file)
     except MemoryError as error:
         raise ReadError(f"{path.name} does not fit into memory.", "Crop it, or use a machine with more.") from error
@@ -68,7 +69,7 @@ def read(path: Path) -> Volume:
         grid = Grid.from_spacing(shape, (1.0, 1.0, 1.0), units="pixel")
     else:
         grid = Grid.from_spacing(shape, spacing)
-    return Volume(array, grid, spatial_dims=spatial_dims, path=path, class_names=names)
+    return Volume(array, grid, spatial_dims=spatial_dims, path=path, class_names=names, notes=notes)
 
 
 def write_labels(path: Path, labels: NDArray[np.generic], like: Volume, class_names: Sequence[str] = ()) -> None:
@@ -140,6 +141,17 @@ def _spacing(file: tifffile.TiffFile) -> Triple | None:
     return 1.0, scale / y, scale / x
 
 
+def _notes(file: tifffile.TiffFile, axes: str) -> tuple[str, ...]:
+    if (
+        file.is_ome
+        and "Z" in axes
+        and "PhysicalSizeX=" in (xml := file.ome_metadata or "")
+        and "PhysicalSizeZ=" not in xml
+    ):
+        return ("The file gives no slice distance: it is taken to be that of the pixels.",)
+    return ()
+
+
 def _ome_spacing(xml: str) -> Triple | None:
     try:
         root = ElementTree.fromstring(xml)
@@ -154,7 +166,8 @@ def _ome_spacing(xml: str) -> Triple | None:
         unit = pixels.attrib.get(f"PhysicalSize{axis}Unit", "µm")
         return float(value) * _TO_MM.get(unit, 1e-3) if value else 1.0
 
-    return size("Z"), size("Y"), size("X")
+    in_plane = size("Y"), size("X")
+    return (size("Z") if "PhysicalSizeZ" in pixels.attrib else in_plane[1], *in_plane)
 
 
 def _per_unit(file: tifffile.TiffFile, name: str) -> float:

@@ -2,6 +2,6 @@
 
 from napari_medattn.inference.prediction import AttentionMap, Prediction
 from napari_medattn.inference.predictor import Predictor
-from napari_medattn.inference.segment import segment, segment_steps
+from napari_medattn.inference.volume_run import segment, segment_steps
 
 __all__ = ["AttentionMap", "Prediction", "Predictor", "segment", "segment_steps"]

@@ -1,4 +1,4 @@
-"""What lasts on disk: checkpoints with their cards."""
+"""What is kept: checkpoints with their cards on disk, and the log of a person's edits."""
 
 from napari_medattn.store.card import Card
 from napari_medattn.store.checkpoints import Checkpoint, list_checkpoints, load_checkpoint, save_checkpoint

@@ -105,7 +105,11 @@ class Card:
                 preparation[pair] = tuple(preparation[pair]) if preparation.get(pair) else None
             known["preparation"] = Preparation(**preparation)
             known["class_names"] = tuple(known["class_names"])
-            known["tile"] = tuple(known["tile"])
+            z, y, x = (int(side) for side in known["tile"])
+            known["tile"] = (z, y, x)
+            arguments = known["arguments"]
+            if arguments["spatial_dims"] not in (2, 3) or min(arguments["in_channels"], z, y, x) < 1:
+                raise ValueError(f"impossible sizes in {arguments} or tile {known['tile']}")
             return cls(**known)
         except (ValueError, KeyError, TypeError) as error:
             raise _unreadable(source, error) from error

@@ -158,6 +158,17 @@ def list_checkpoints(problems: list[CheckpointError] | None = None) -> list[Chec
     return list(found.values())
 
 
+def check_free(name: str, folder: Path | str | None = None) -> None:
+    """Refuse to replace a checkpoint.
+
+    Raises:
+        CheckpointError: If the folder, the user's own if None, has one of that name.
+    """
+    path = (Path(folder) if folder is not None else user_folder()) / f"{name}{_SUFFIX}"
+    if path.exists():
+        raise CheckpointError(f"{path} exists already.", "Choose another name, or move that checkpoint away.")
+
+
 def free_name(wanted: str) -> str:
     """``wanted``, or the first of ``wanted-2``, ``wanted-3``, ... that no checkpoint file has, damaged or not."""
     taken = {path.stem for folder in (SHIPPED, user_folder()) for path in folder.glob(f"*{_SUFFIX}")}
@@ -178,7 +189,8 @@ def _open(path: Path) -> Checkpoint:
             f"{path.name} carries no card, so it is not known which network it belongs to.",
             "Choose a checkpoint that napari-medattn saved.",
         )
-    return Checkpoint(Card.from_json(metadata[_CARD], path.name), path)
+    # A file that was renamed goes by its new name.
+    return Checkpoint(replace(Card.from_json(metadata[_CARD], path.name), name=path.stem), path)
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:

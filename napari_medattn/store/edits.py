@@ -93,6 +93,22 @@ class Edit:
         """Whether the labels from before it are what the mask holds."""
         return self._shows(labels, self.before)
 
+    def preceded(self, later: Edit) -> bool:
+        """Whether ``later`` found this step's new labels in the mask where the two overlap."""
+        common = _overlap(self.box, later.box)
+        if common is None:
+            return False
+        mine, theirs = _relative(common, self.box), _relative(common, later.box)
+        both = self.changed[mine] & later.changed[theirs]
+        if not both.any():
+            return False
+        after, before = (
+            np.zeros(self.changed.shape, self.after.dtype),
+            np.zeros(later.changed.shape, later.before.dtype),
+        )
+        after[self.changed], before[later.changed] = self.after, later.before
+        return np.array_equal(after[mine][both], before[theirs][both])
+
     def _shows(self, labels: Labels, values: Labels) -> bool:
         inside = labels[self.box]
         first = np.unravel_index(int(np.argmax(self.changed)), self.changed.shape)
@@ -112,6 +128,7 @@ class EditLog:
         self._undone: list[Edit] = []
         self._edited: NDArray[np.bool_] | None = None
         self._confirmed: NDArray[np.bool_] | None = None
+        self._confirmed_as: Labels | None = None
 
     def __len__(self) -> int:
         return len(self._edits)
@@ -129,41 +146,45 @@ class EditLog:
         return self._edited
 
     @property
-    def confirmed(self) -> NDArray[np.bool_]:
-        """Voxels whose label a person confirmed as it was; do not write into it."""
-        if self._confirmed is None:
-            self._confirmed = np.zeros(self.shape, bool)
-        return self._confirmed
-
-    @property
     def edited_count(self) -> int:
         """Number of edited voxels."""
         return 0 if self._edited is None else int(np.count_nonzero(self._edited))
 
-    def trusted(self) -> NDArray[np.bool_]:
+    def confirmed(self, labels: Labels, box: Box = ()) -> NDArray[np.bool_]:
+        """Voxels of a box whose label a person confirmed, as far as the mask still shows that label."""
+        if self._confirmed is None or self._confirmed_as is None:
+            return np.zeros(labels[box].shape, bool)
+        stands: NDArray[np.bool_] = labels[box] == self._confirmed_as[box]
+        return stands & self._confirmed[box]
+
+    def trusted(self, labels: Labels) -> NDArray[np.bool_]:
         """Voxels that a person edited or confirmed."""
-        return self.edited | self.confirmed
+        return self.edited | self.confirmed(labels)
 
     def append(self, edit: Edit) -> None:
         """Add a step; what was undone before can then no longer be redone."""
+        # A step that the mask showed just before this one was never undone: it was only being painted over.
+        while self._undone and self._undone[-1].preceded(edit):
+            self._redo()
         self._edits.append(edit)
         self._undone.clear()
         self._mark(edit)
 
-    def confirm(self, box: Box, right: bool = True) -> None:
-        """Mark a box of the mask as right as it is, or take that back."""
-        self.confirmed[box] = right
+    def confirm(self, labels: Labels, box: Box, right: bool = True) -> None:
+        """Mark the labels in a box as right as they are, or take that back."""
+        if self._confirmed is None or self._confirmed_as is None:
+            self._confirmed, self._confirmed_as = np.zeros(self.shape, bool), np.zeros(self.shape, labels.dtype)
+        self._confirmed[box] = right
+        self._confirmed_as[box] = labels[box]
 
-    def is_confirmed(self, box: Box) -> bool:
-        """Whether all of a box is confirmed."""
-        return self._confirmed is not None and bool(self._confirmed[box].all())
-
-    def confirmed_slices(self, axis: int = 0) -> list[int]:
+    def confirmed_slices(self, labels: Labels, axis: int = 0) -> list[int]:
         """Indices along ``axis`` at which the whole slice is confirmed."""
         if self._confirmed is None:
             return []
         others = tuple(a for a in range(len(self.shape)) if a != axis)
-        return [int(index) for index in np.flatnonzero(self._confirmed.all(axis=others))]
+        candidates = np.flatnonzero(self._confirmed.all(axis=others))
+        before = (slice(None),) * axis
+        return [int(n) for n in candidates if self.confirmed(labels, (*before, slice(n, n + 1))).all()]
 
     def follow(self, labels: Labels) -> bool:
         """Notice steps that were undone or redone in the mask since the last call.
@@ -181,9 +202,7 @@ class EditLog:
                 self._unmark(edit)
         if len(self._edits) == count:
             while self._undone and self._undone[-1].stands_in(labels):
-                edit = self._undone.pop()
-                self._edits.append(edit)
-                self._mark(edit)
+                self._redo()
         return len(self._edits) != count
 
     def _undone_since(self, labels: Labels) -> int:
@@ -233,10 +252,13 @@ class EditLog:
         self._edited = expected
         return lost
 
+    def _redo(self) -> None:
+        edit = self._undone.pop()
+        self._edits.append(edit)
+        self._mark(edit)
+
     def _mark(self, edit: Edit) -> None:
         self.edited[edit.box][edit.changed] = edit.human
-        if not edit.human and self._confirmed is not None:
-            self._confirmed[edit.box][edit.changed] = False
 
     def _unmark(self, undone: Edit) -> None:
         """After a step is gone, its voxels have the standing that earlier steps gave them."""

@@ -12,7 +12,7 @@ import torch
 from napari_medattn.device import describe_device
 from napari_medattn.errors import TrainingError
 from napari_medattn.events import Progress, run_to_end
-from napari_medattn.inference import Predictor, segment
+from napari_medattn.inference import Predictor, segment_steps
 from napari_medattn.models import Recipe
 from napari_medattn.store import Checkpoint, save_checkpoint
 from napari_medattn.store.card import now
@@ -27,7 +27,7 @@ DEFAULT = TrainingConfig(
     recipe=Recipe(learning_rate=2e-4, warm_up=0.05, dice_weight=0.0),
     augmentation=Augmentation(rotate=8.0, scale=0.08, intensity=0.1),
     freeze_statistics=True,
-    hold=5.0,
+    hold=10.0,  # benchmarks/finetune.md has what other values do
 )
 
 
@@ -80,21 +80,22 @@ def finetune_steps(
     for example in examples:
         predictor.check(example.volume)
     cases = [prepare_example(example, card.preparation, len(card.class_names)) for example in examples]
-    before = agreement(predictor, examples)
-    sampler = PatchSampler(cases, card.tile, card.spatial_dims, config.augmentation, config.seed)
+    before = yield from agreement_steps(predictor, examples)
+    patch = tuple(-(-side // step) * step for side, step in zip(card.tile, predictor.stride, strict=True))
+    sampler = PatchSampler(cases, (patch[0], patch[1], patch[2]), card.spatial_dims, config.augmentation, config.seed)
     yield from train_steps(predictor.model, sampler, config, predictor.device)
-    yield Progress("scoring", 0, 0)
-    after = agreement(predictor, examples)
+    after = yield from agreement_steps(predictor, examples)
+    yield Progress("saving", 0, 0)
     return _save(checkpoint, predictor, examples, config, name, (before, after), time.monotonic() - began)
 
 
-def agreement(predictor: Predictor, examples: Sequence[Example]) -> float:
+def agreement_steps(predictor: Predictor, examples: Sequence[Example]) -> Generator[Progress, None, float]:
     """Share of the counted voxels whose label the network gives, over all examples."""
     right = total = 0
     for example in examples:
-        labels = segment(example.volume, predictor).labels
-        counts = np.ones(labels.shape, bool) if example.weights is None else np.asarray(example.weights) > 0
-        right += int(np.count_nonzero((labels == example.labels) & counts))
+        prediction = yield from segment_steps(example.volume, predictor)
+        counts = np.ones(example.labels.shape, bool) if example.weights is None else np.asarray(example.weights) > 0
+        right += int(np.count_nonzero((prediction.labels == example.labels) & counts))
         total += int(np.count_nonzero(counts))
     return right / total
 

@@ -57,6 +57,8 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.seconds is None):
             raise TrainingError("A training needs either epochs or seconds.", "Give one of the two.")
+        if self.precision not in ("fp32", "bf16"):
+            raise TrainingError(f"There is no precision {self.precision!r}.", "Use fp32 or bf16.")
         if (self.epochs or 0) < 0 or (self.seconds or 0) < 0 or self.batch_size < 1:
             raise TrainingError(f"A training cannot run with {self}.", "Use positive numbers.")
 

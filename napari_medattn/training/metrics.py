@@ -61,8 +61,7 @@ def evaluate(
     if len(spacing) != labels.ndim:
         raise GeometryError(f"{len(spacing)} spacings for {labels.ndim} axes.", "Give one per axis.")
     if num_classes is None:
-        classes = sorted(set(np.unique(labels).tolist()) | set(np.unique(reference).tolist()) - {0})
-        classes = [number for number in classes if number != 0]
+        classes = [int(n) for n in np.union1d(np.unique(labels), np.unique(reference)) if n != 0]
     else:
         classes = list(range(1, num_classes))
     return {number: _class_scores(labels == number, reference == number, spacing) for number in classes}

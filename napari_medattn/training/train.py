@@ -19,6 +19,7 @@ from napari_medattn.events import Progress
 from napari_medattn.inference import Predictor, segment
 from napari_medattn.models import create_model, get_spec
 from napari_medattn.store import Card, Checkpoint, save_checkpoint
+from napari_medattn.store.checkpoints import check_free
 from napari_medattn.training.examples import Example, prepare_example
 from napari_medattn.training.folder import DataFolder
 from napari_medattn.training.loop import Event, TrainingConfig, train_steps
@@ -77,6 +78,7 @@ def train_on_folder(
         MedAttnError: If the data or the plan do not fit.
     """
     began = time.monotonic()
+    check_free(plan.name, out)
     where = resolve_device(device)
     training, held_out = folder.split(plan.validation, plan.split_seed)
     dims = plan.spatial_dims or get_spec(plan.network).dims[0]

@@ -35,6 +35,8 @@ class Case:
         self.viewer, self.image = viewer, image
         self.mask: Labels | None = None
         self.watch: EditWatch | None = None
+        self.uncertainty: Image | None = None
+        self._masks: dict[tuple[str, ...], tuple[Labels, EditWatch]] = {}
         self.prediction: Prediction | None = None
         self.maps: dict[str, Image] = {}
         viewer.layers.events.removed.connect(self._removed)
@@ -42,7 +44,8 @@ class Case:
     def close(self) -> None:
         """Let go of the layers."""
         self.viewer.layers.events.removed.disconnect(self._removed)
-        self._adopt(None)
+        for _, watch in self._masks.values():
+            watch.stop()
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -57,7 +60,8 @@ class Case:
     def show(self, prediction: Prediction, *, keep_edits: bool = True) -> int:
         """Show a new prediction, as one undo step where there is a mask already.
 
-        A mask of other classes is left alone and the new one becomes a layer of its own.
+        There is one mask per list of classes: a checkpoint of other classes does not touch what was corrected
+        with this one, and finds its own mask again later.
 
         Args:
             prediction: What the network says.
@@ -67,13 +71,15 @@ class Case:
             Number of voxels that were kept as the person had them although the network disagrees.
         """
         self.prediction = prediction
-        if self.mask is None or self.class_names != tuple(prediction.class_names):
-            data, kwargs, _ = mask_to_layer(prediction, self.image)
-            layer = self.viewer.add_labels(data, **kwargs)
-            layer.contour = 1
-            self._adopt(layer)
-            return 0
-        return self._rewrite(prediction, keep_edits)
+        data, kwargs, _ = mask_to_layer(prediction, self.image)
+        names = tuple(prediction.class_names)
+        if names in self._masks and self._masks[names][0].data.shape == data.shape:
+            self._choose(names)
+            return self._rewrite(prediction, keep_edits)
+        layer = self.viewer.add_labels(data, **kwargs)
+        layer.contour = 1
+        self.adopt(layer)
+        return 0
 
     def _rewrite(self, prediction: Prediction, keep_edits: bool) -> int:
         assert self.mask is not None and self.watch is not None
@@ -82,7 +88,7 @@ class Case:
         kept = 0
         if keep_edits:
             self.watch.log.reconcile(self.mask.data)
-            trusted = self.watch.log.trusted()
+            trusted = self.watch.log.trusted(self.mask.data)
             kept = int(np.count_nonzero(differs & trusted))
             differs &= ~trusted
         indices = np.nonzero(differs)
@@ -121,27 +127,32 @@ class Case:
             self.maps[key].visible = False
 
     def show_uncertainty(self) -> None:
-        """Show the prediction's uncertainty, if it has one, replacing an earlier one."""
+        """Show the prediction's uncertainty, if it has one, in the place of an earlier one."""
         if self.prediction is None or self.prediction.uncertainty is None:
             return
         values = self.prediction.uncertainty
         data = values if self.prediction.volume.spatial_dims == 3 else values[0]
-        name = f"{self.image.name} uncertainty"
+        meta = {"kind": "uncertainty", "record": dict(self.prediction.record)}
+        if self.uncertainty is not None:
+            self.uncertainty.data = data
+            self.uncertainty.metadata[KEY] = meta
+            return
         active = self.viewer.layers.selection.active
-        self.viewer.add_image(
+        self.uncertainty = self.viewer.add_image(
             data,
-            name=name,
+            name=f"{self.image.name} uncertainty",
             colormap="magma",
             contrast_limits=(0, 1),
             opacity=0.6,
             projection_mode="none",
-            metadata={KEY: {"kind": "uncertainty", "record": dict(self.prediction.record)}},
+            metadata={KEY: meta},
             **lying_on(self.image, data.ndim),
         )
+        self._keep_mask_on_top()
         self.viewer.layers.selection.active = active
 
-    def example(self) -> Example:
-        """What there is to learn from this case now; later painting does not change it.
+    def vouched(self) -> tuple[NDArray[np.integer], NDArray[np.bool_]]:
+        """Labels and which of them a person vouches for, (Z, Y, X), as they are now; later painting changes neither.
 
         Raises:
             GeometryError: If there is no mask.
@@ -149,10 +160,17 @@ class Case:
         if self.mask is None or self.watch is None:
             raise GeometryError(f"{self.image.name} has no mask yet.", "Press Segment first.")
         self.watch.log.reconcile(self.mask.data)
-        volume = layer_to_volume(self.image)
-        shape = volume.grid.shape
-        labels = np.array(self.mask.data).reshape(shape)
-        return Example(volume, labels, self.watch.log.trusted().reshape(shape))
+        labels, trusted = np.array(self.mask.data), self.watch.log.trusted(self.mask.data)
+        return (labels, trusted) if labels.ndim == 3 else (labels[None], trusted[None])
+
+    def example(self) -> Example:
+        """What there is to learn from this case now; reads the image.
+
+        Raises:
+            GeometryError: If there is no mask.
+        """
+        labels, trusted = self.vouched()
+        return Example(layer_to_volume(self.image), labels, trusted)
 
     def confirm_slice(self) -> bool:
         """Mark the slice in view as right, or take that back if it is; a 2-D image is one slice.
@@ -162,8 +180,8 @@ class Case:
         """
         assert self.mask is not None and self.watch is not None
         box = self._slice_in_view()
-        now = not self.watch.log.is_confirmed(box)
-        self.watch.log.confirm(box, now)
+        now = not self.watch.log.confirmed(self.mask.data, box).all()
+        self.watch.log.confirm(self.mask.data, box, now)
         self.edits_changed.emit()
         return now
 
@@ -172,8 +190,8 @@ class Case:
         if self.watch is None or self.mask is None:
             return 0
         if self.mask.ndim == 2:
-            return int(self.watch.log.is_confirmed(self._slice_in_view()))
-        return len(self.watch.log.confirmed_slices(self._axis_in_view()))
+            return int(self.watch.log.confirmed(self.mask.data).all())
+        return len(self.watch.log.confirmed_slices(self.mask.data, self._axis_in_view()))
 
     def _axis_in_view(self) -> int:
         """The mask's axis that the viewer steps through."""
@@ -195,19 +213,29 @@ class Case:
         everything[axis] = slice(index, index + 1)
         return tuple(everything)
 
-    def _adopt(self, layer: Labels | None) -> None:
-        if self.watch is not None:
-            self.watch.stop()
-        self.mask = layer
-        self.watch = EditWatch(layer, self.edits_changed.emit) if layer is not None else None
+    def adopt(self, layer: Labels) -> None:
+        """Take a labels layer that carries class names as this image's mask of those classes."""
+        names = tuple(layer.metadata[KEY]["class_names"])
+        if names in self._masks:
+            self._masks.pop(names)[1].stop()
+        self._masks[names] = (layer, EditWatch(layer, self.edits_changed.emit))
+        self._choose(names)
+
+    def _choose(self, names: tuple[str, ...] | None) -> None:
+        """Make the mask of these classes the one that is worked on."""
+        self.mask, self.watch = self._masks[names] if names is not None else (None, None)
         self.mask_changed.emit()
         self.edits_changed.emit()
 
     def _removed(self, event: Any) -> None:
         # napari hands plugins proxies of layers, which equal the layer but are not identical to it.
         layer: Layer = event.value
-        if self.mask is not None and layer == self.mask:
-            self._adopt(None)
+        for names in [names for names, (mask, _) in self._masks.items() if mask == layer]:
+            self._masks.pop(names)[1].stop()
+            if self.mask == layer:
+                self._choose(next(iter(self._masks), None))
+        if self.uncertainty is not None and self.uncertainty == layer:
+            self.uncertainty = None
         for key in [key for key, shown in self.maps.items() if shown == layer]:
             del self.maps[key]
             self.maps_changed.emit()

@@ -19,9 +19,9 @@ from qtpy.QtWidgets import (
 )
 
 from napari_medattn.contributions import write_mask
-from napari_medattn.errors import MedAttnError
 from napari_medattn.layerdata import KEY
 from napari_medattn.widgets.case import Case
+from napari_medattn.widgets.jobs import Job, Jobs, Steps
 from napari_medattn.widgets.parts import MessageLine, button, column, fit_rows, row
 from napari_medattn.widgets.session import Session
 
@@ -34,12 +34,14 @@ class CorrectPanel(QWidget):
 
     Args:
         session: The dock's session.
+        jobs: The dock's jobs.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, jobs: Jobs) -> None:
         super().__init__()
-        self.session = session
+        self.session, self.jobs = session, jobs
         self._case: Case | None = None
+        self._counting: Job | None = None
         self.table = QTableWidget(0, 3)
         self.table.setHorizontalHeaderLabels(["class", "voxels", "ml"])
         self.table.setAccessibleName("classes of the mask")
@@ -84,7 +86,7 @@ class CorrectPanel(QWidget):
             self.message.say("Needs a mask: press Segment.")
             return
         self.message.say("")
-        self._fill(case)
+        self._list_classes(case)
         slices = case.confirmed_slices()
         self.summary.setText(f"edited {case.edited:,} voxels, confirmed {slices} slice{'' if slices == 1 else 's'}")
 
@@ -94,43 +96,68 @@ class CorrectPanel(QWidget):
             self._case.confirm_slice()
             self.refresh()
 
-    def save_mask(self, path: Path | str) -> None:
-        """Write the mask; errors are said in the panel."""
+    def save_mask(self, path: Path | str) -> Job | None:
+        """Write the mask as it is now, in the background; how it ended is said in the panel."""
         if self._case is None or self._case.mask is None:
-            return
+            return None
         mask = self._case.mask
-        attributes = {"name": mask.name, "scale": mask.scale, "metadata": mask.metadata}
-        try:
-            write_mask(str(path), mask.data, attributes)
-        except MedAttnError as error:
-            self.message.fail(error)
-        else:
-            self.message.say(f"Saved {path}.")
+        labels = np.array(mask.data)
+        attributes = {"name": mask.name, "scale": mask.scale, "metadata": dict(mask.metadata)}
+
+        def steps() -> Steps:
+            yield from ()
+            return write_mask(str(path), labels, attributes)
+
+        return self.jobs.start(
+            f"saving {mask.name}",
+            steps,
+            on_done=lambda _: self.message.say(f"Saved {path}."),
+            on_error=self.message.fail,
+        )
 
     def _refresh_soon(self) -> None:
         self._rest.start()
 
-    def _fill(self, case: Case) -> None:
+    def _list_classes(self, case: Case) -> None:
+        """Names and colours at once; the figures follow when they have been counted in the background."""
         assert case.mask is not None
         names = case.class_names
-        counts = np.bincount(case.mask.data.ravel(), minlength=len(names))
+        self.table.setRowCount(len(names) - 1)
+        for number, name in enumerate(names[1:], start=1):
+            item = QTableWidgetItem(name)
+            item.setIcon(_swatch(case.mask.get_color(number)))
+            self.table.setItem(number - 1, 0, item)
+        if self._counting is not None:
+            self._counting.cancel()
+        labels, classes = case.mask.data, len(names)
+
+        def steps() -> Steps:
+            counts = np.zeros(classes, np.int64)
+            for part in labels.reshape(-1, *labels.shape[-2:]):
+                counts += np.bincount(part.ravel(), minlength=classes)[:classes]
+                yield
+            return counts
+
+        self._counting = self.jobs.start(
+            "counting voxels",
+            steps,
+            on_done=lambda counts: self._fill(case, counts),
+            on_error=self.message.fail,
+            quiet=True,
+        )
+
+    def _fill(self, case: Case, counts: np.ndarray) -> None:
+        if case is not self._case or case.mask is None or len(counts) != len(case.class_names):
+            return
         grid = case.mask.metadata[KEY].get("grid")
         # A 2-D image has no volume, and lengths in pixels are no millilitres.
         has_volume = grid is not None and grid.units == "mm" and case.mask.ndim == 3
         millilitres = float(np.prod(grid.spacing)) / 1000 if has_volume else None
-        self.table.setRowCount(len(names) - 1)
-        for number, name in enumerate(names[1:], start=1):
-            cells = [
-                name,
-                f"{counts[number]:,}",
-                f"{counts[number] * millilitres:.2f}" if millilitres else "-",
-            ]
-            for place, text in enumerate(cells):
+        for number in range(1, len(counts)):
+            cells = [f"{counts[number]:,}", f"{counts[number] * millilitres:.2f}" if millilitres else "-"]
+            for place, text in enumerate(cells, start=1):
                 item = QTableWidgetItem(text)
-                if place == 0:
-                    item.setIcon(_swatch(case.mask.get_color(number)))
-                else:
-                    item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+                item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
                 self.table.setItem(number - 1, place, item)
 
     def _follow_case(self) -> None:

@@ -39,7 +39,10 @@ def leave_results(out: Path) -> dict[Path, str]:
         dock = main_job(viewer)
         case = dock.session.case
         assert case is not None and case.prediction is not None
-        dock.correct.save_mask(out / "mask.nii.gz")
+        saving = dock.correct.save_mask(out / "mask.nii.gz")
+        _wait(lambda: saving is not None and not saving.running, "the mask to be saved", dock)
+        if not (out / "mask.nii.gz").exists():
+            raise MedAttnError(f"The demo saved no mask. {dock.correct.message.text}", "Run `medattn doctor`.")
         contact_sheet(case.prediction, out / "attention.png")
         settled = time.monotonic() + 1.0
         _wait(lambda: time.monotonic() > settled, "the window to settle", dock)

@@ -34,7 +34,7 @@ class AttentionDock(QWidget):
         self.header = Header(self.session)
         self.segment = SegmentPanel(self.session, self.jobs)
         self.look = LookPanel(self.session, self.jobs)
-        self.correct = CorrectPanel(self.session)
+        self.correct = CorrectPanel(self.session, self.jobs)
         self.learn = LearnPanel(self.session, self.jobs)
 
         parts = QWidget()
@@ -76,7 +76,7 @@ class AttentionDock(QWidget):
     def _load(self) -> None:
         """Load the chosen network in the background, so that Segment starts at once."""
         checkpoint, device = self.session.checkpoint, self.session.device
-        if checkpoint is None or self.session.predictor is not None:
+        if checkpoint is None or self.session.predictor is not None or self.session.failed:
             return
 
         def steps() -> Steps:
@@ -91,9 +91,13 @@ class AttentionDock(QWidget):
             devices, predictor = found
             self.header.offer_devices(devices)
             if (checkpoint, device) == (self.session.checkpoint, self.session.device):
-                self.session.predictor = predictor
+                self.session.use(predictor, checkpoint, device)
 
-        self.jobs.start("loading the network", steps, on_done=loaded, on_error=self.segment.message.fail, quiet=True)
+        def failed(error: BaseException) -> None:
+            self.session.use(None, checkpoint, device)
+            self.segment.message.fail(error)
+
+        self.jobs.start("loading the network", steps, on_done=loaded, on_error=failed, quiet=True)
 
 
 def _farewell(viewer: Viewer, session: Session, jobs: Jobs, shortcuts: list[str]) -> Callable[[], None]:

@@ -56,7 +56,8 @@ class EditWatch:
             self._on_change()
 
     def _redrawn(self, event: Any = None) -> None:
-        if len(self.log.shape) == self.layer.data.ndim and self.log.follow(np.asarray(self.layer.data)):
+        # A new array of another shape is announced here before it is announced as new data.
+        if self.layer.data.shape == self.log.shape and self.log.follow(np.asarray(self.layer.data)):
             self._on_change()
 
     def _replaced(self, event: Any = None) -> None:

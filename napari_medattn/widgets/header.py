@@ -6,7 +6,7 @@ from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QMessageBox, QSizePolicy, QToolButton, QWidget
 
 from napari_medattn.errors import MedAttnError
-from napari_medattn.layerdata import describe_place, layer_to_volume
+from napari_medattn.layerdata import describe_place, layer_place
 from napari_medattn.store import Card
 from napari_medattn.widgets.session import Session
 
@@ -82,12 +82,11 @@ class Header(QWidget):
             self.place.setText("Open a scan: File > Open, or File > Open Sample.")
             return
         try:
-            volume = layer_to_volume(image)
+            place = layer_place(image)
         except MedAttnError as error:
             self.place.setText(str(error))
             return
-        size = " x ".join(str(n) for n in volume.grid.shape[::-1][: volume.spatial_dims])
-        self.place.setText("\n".join([f"{size}, {describe_place(volume)}", *volume.notes]))
+        self.place.setText("\n".join([describe_place(place), *place.meta.get("notes", ())]))
 
     def _fill_networks(self) -> None:
         with QSignalBlocker(self.network):
@@ -106,7 +105,10 @@ class Header(QWidget):
         words = [checkpoint.card.title or checkpoint.card.network, f"{checkpoint.card.spatial_dims}-D"]
         if not checkpoint.card.trained:
             words.append("never trained: its masks mean nothing")
-        words.append(f"on {predictor.device}" if predictor is not None else "loading ...")
+        if predictor is not None:
+            words.append(f"on {predictor.device}")
+        else:
+            words.append("could not be loaded" if self.session.failed else "loading ...")
         if self.session.damaged:
             words.append(f"{len(self.session.damaged)} damaged checkpoint(s) left out")
             self.state.setToolTip("\n".join(str(error) for error in self.session.damaged))

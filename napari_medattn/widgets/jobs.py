@@ -97,12 +97,16 @@ class Jobs:
                 bar.close()
             if self._closed:
                 return
-            if isinstance(outcome, _Failure):
+            if outcome is _CANCELLED:
+                if on_cancelled is not None:
+                    on_cancelled()
+            elif isinstance(outcome, _Failure):
                 on_error(outcome.error)
-            elif outcome is not _CANCELLED:
-                on_done(outcome)
-            elif on_cancelled is not None:
-                on_cancelled()
+            else:
+                try:
+                    on_done(outcome)
+                except Exception as error:  # noqa: BLE001 - a result that cannot be shown is an error too
+                    on_error(error)
 
         self._running.append(job)
         create_worker(

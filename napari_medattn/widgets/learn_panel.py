@@ -11,6 +11,8 @@ from qtpy.QtWidgets import QComboBox, QLabel, QWidget
 
 from napari_medattn.errors import MedAttnError
 from napari_medattn.events import Progress, TrainingStep
+from napari_medattn.layerdata import layer_to_volume
+from napari_medattn.training.examples import Example
 from napari_medattn.widgets.case import Case
 from napari_medattn.widgets.jobs import Job, Jobs, Steps
 from napari_medattn.widgets.parts import MessageLine, ProgressLine, button, column, row
@@ -86,27 +88,31 @@ class LearnPanel(QWidget):
         """Say what there is to learn from, and enable what can be used."""
         case = self._case
         edited, slices = (case.edited, case.confirmed_slices()) if case is not None else (0, 0)
-        fits = case is not None and self.session.checkpoint is not None and (edited or slices)
-        if case is None or case.mask is None:
+        checkpoint = self.session.checkpoint
+        same = case is not None and checkpoint is not None and case.class_names == checkpoint.card.class_names
+        fits = same and bool(edited or slices)
+        if case is None or case.mask is None or checkpoint is None:
             self.summary.setText("Needs a mask that you corrected or confirmed.")
+        elif not same:
+            self.summary.setText(f"The mask has other classes than {checkpoint.name}: choose a network of its classes.")
         elif not fits:
             self.summary.setText("Nothing to learn from yet: correct the mask or confirm slices.")
         else:
             self.summary.setText(
                 f"{edited:,} edited voxels, {slices} confirmed slice{'' if slices == 1 else 's'}; "
-                "untouched voxels do not count."
+                "untouched voxels are not taken as truth."
             )
-        self.run.setEnabled(bool(fits) and not self.running)
+        self.run.setEnabled(fits and not self.running)
         self.stop.setEnabled(self.running)
         self.time.setEnabled(not self.running)
 
     def start(self) -> None:
         """Fine-tune on the current case."""
         case, checkpoint = self._case, self.session.checkpoint
-        if case is None or checkpoint is None or self.running:
+        if case is None or checkpoint is None or not self.run.isEnabled():
             return
         try:
-            example = case.example()
+            labels, weights = case.vouched()
         except MedAttnError as error:
             self.message.fail(error)
             return
@@ -115,6 +121,7 @@ class LearnPanel(QWidget):
         def steps() -> Steps:
             from napari_medattn.training.finetune import DEFAULT, finetune_steps
 
+            example = Example(layer_to_volume(case.image), labels, weights)
             return finetune_steps(checkpoint, [example], config=replace(DEFAULT, seconds=seconds), device=device)
 
         self._losses = []
@@ -150,6 +157,13 @@ class LearnPanel(QWidget):
         self._ended()
         self._new = checkpoint
         metrics = checkpoint.card.metrics
+        if metrics["agreement_after"] <= metrics["agreement_before"]:
+            self.message.say(
+                f"{checkpoint.name} came no closer to your corrections than {checkpoint.card.parent_name}: "
+                "train longer, or correct and confirm whole slices."
+            )
+            self.session.refresh_checkpoints()
+            return
         self.message.say(
             f"Saved {checkpoint.name}: it agrees with {metrics['agreement_after']:.1%} of the corrected voxels, "
             f"{checkpoint.card.parent_name} with {metrics['agreement_before']:.1%}. "
@@ -180,9 +194,11 @@ class LearnPanel(QWidget):
     def _follow_case(self) -> None:
         if self._case is not None:
             self._case.edits_changed.disconnect(self.refresh)
+            self._case.mask_changed.disconnect(self.refresh)
         self._case = self.session.case
         if self._case is not None:
             self._case.edits_changed.connect(self.refresh)
+            self._case.mask_changed.connect(self.refresh)
         self.refresh()
 
     def _dress(self, event: Any = None) -> None:

@@ -27,6 +27,7 @@ class LookPanel(QWidget):
         super().__init__()
         self.session, self.jobs = session, jobs
         self._case: Case | None = None
+        self._wanted: set[tuple[Case, str]] = set()
         self.tree = QTreeWidget()
         self.tree.setHeaderLabels(["site", "kind", "grid"])
         self.tree.setRootIsDecorated(False)
@@ -73,29 +74,31 @@ class LookPanel(QWidget):
         else:
             self.message.say("")
 
-    def refresh_maps(self) -> None:
-        """After a new prediction: list its sites, and bring the maps that are shown up to date."""
+    def refresh_maps(self, case: Case) -> None:
+        """After a new prediction: bring the maps that are shown up to date, and take hidden ones away."""
+        for key, layer in list(case.maps.items()):
+            if layer.visible and case.prediction is not None and key in case.prediction.attention:
+                self.show_site(key, case)
+            else:
+                self.session.viewer.layers.remove(layer)
         self.refresh()
-        if self._case is not None and self._case.prediction is not None:
-            for key, layer in self._case.maps.items():
-                if layer.visible and key in self._case.prediction.attention:
-                    self.show_site(key)
 
-    def show_site(self, key: str) -> None:
-        """Put a site's map on the image; it is interpolated in the background."""
-        case = self._case
+    def show_site(self, key: str, case: Case | None = None) -> None:
+        """Put a site's map on its image; it is interpolated in the background."""
+        case = case or self._case
         if case is None or case.prediction is None:
             return
         prediction = case.prediction
         found = prediction.attention[key]
+        self._wanted.add((case, key))
 
         def steps() -> Steps:
             yield from ()
             return found.on_image()
 
         def done(on_image: Any) -> None:
-            late = case.prediction is not prediction or case.image not in self.session.viewer.layers
-            if not late:
+            current = case.prediction is prediction and case.image in self.session.viewer.layers
+            if current and (case, key) in self._wanted:
                 case.show_map(key, on_image)
 
         self.jobs.start(f"placing {found.site.title}", steps, on_done=done, on_error=self.message.fail, quiet=True)
@@ -118,4 +121,5 @@ class LookPanel(QWidget):
         if item.checkState(0) == Qt.CheckState.Checked:
             self.show_site(key)
         elif self._case is not None:
+            self._wanted.discard((self._case, key))
             self._case.hide_map(key)

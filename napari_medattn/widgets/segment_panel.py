@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from magicgui.widgets import CheckBox, Container, FloatSlider
-from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QWidget
+from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtWidgets import QApplication, QWidget
 
 from napari_medattn.events import Progress, for_people
 from napari_medattn.layerdata import layer_to_volume
@@ -14,6 +14,8 @@ from napari_medattn.widgets.case import Case
 from napari_medattn.widgets.jobs import Job, Jobs, Steps
 from napari_medattn.widgets.parts import MessageLine, ProgressLine, Section, button, column, row
 from napari_medattn.widgets.session import Session
+
+_STROKE_MS = 50  # how often to look whether a stroke has ended
 
 
 class SegmentPanel(QWidget):
@@ -24,7 +26,7 @@ class SegmentPanel(QWidget):
         jobs: The dock's jobs.
     """
 
-    segmented = Signal()
+    segmented = Signal(object)  # the case
 
     def __init__(self, session: Session, jobs: Jobs) -> None:
         super().__init__()
@@ -106,6 +108,10 @@ class SegmentPanel(QWidget):
             self.progress.follow(event)
 
     def _show(self, case: Case, prediction: Any) -> None:
+        if QApplication.mouseButtons() != Qt.MouseButton.NoButton:
+            # In the middle of a stroke the mask would change under the brush, and into the stroke's undo step.
+            QTimer.singleShot(_STROKE_MS, lambda: self._show(case, prediction))
+            return
         self._ended()
         if case.image not in self.session.viewer.layers:
             return
@@ -118,7 +124,7 @@ class SegmentPanel(QWidget):
         if kept:
             notes.append(f"{kept} voxels kept as you had them.")
         self.message.say(" ".join([*notes, *record["notes"]]))
-        self.segmented.emit()
+        self.segmented.emit(case)
 
     def _fail(self, error: BaseException) -> None:
         self._ended()

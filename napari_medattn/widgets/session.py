@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari.components import ViewerModel
-from napari.layers import Image
+from napari.layers import Image, Labels
 from psygnal import Signal
 
 from napari_medattn.errors import CheckpointError
-from napari_medattn.layerdata import KEY
+from napari_medattn.layerdata import KEY, layer_place
 from napari_medattn.store.checkpoints import Checkpoint, list_checkpoints
 from napari_medattn.widgets.case import Case
 
@@ -39,9 +39,12 @@ class Session:
         self._image: Image | None = None
         self._cases: dict[Image, Case] = {}
         self._predictor: Predictor | None = None
+        self._tried: tuple[str, str] | None = None
         viewer.layers.events.inserted.connect(self._layers_changed)
         viewer.layers.events.removed.connect(self._layers_changed)
         viewer.layers.selection.events.active.connect(self._selected)
+        for image in self.images:
+            image.events.name.connect(self._renamed)
         self.refresh_checkpoints()
         self._layers_changed()
 
@@ -92,16 +95,21 @@ class Session:
     @property
     def predictor(self) -> Predictor | None:
         """The loaded network of the current checkpoint and device, once there is one."""
-        found = self._predictor
-        if found is None or self._checkpoint is None:
-            return None
-        same = found.card.weights_sha256 == self._checkpoint.card.weights_sha256
-        return found if same and self.device in ("auto", str(found.device)) else None
+        return self._predictor if self._tried == self._wanted else None
 
-    @predictor.setter
-    def predictor(self, predictor: Predictor) -> None:
-        self._predictor = predictor
+    @property
+    def failed(self) -> bool:
+        """Whether loading the network of the current checkpoint on the current device was tried in vain."""
+        return self._predictor is None and self._tried == self._wanted
+
+    def use(self, predictor: Predictor | None, checkpoint: Checkpoint, device: str) -> None:
+        """Take a loaded network into use, None if it could not be loaded, for a device as it was asked for."""
+        self._predictor, self._tried = predictor, (checkpoint.card.weights_sha256, device)
         self.predictor_changed.emit()
+
+    @property
+    def _wanted(self) -> tuple[str, str]:
+        return (self._checkpoint.card.weights_sha256 if self._checkpoint else "", self.device)
 
     def refresh_checkpoints(self, choose: str | None = None) -> None:
         """Look for checkpoints again, and choose one by name; else keep or make a fitting choice."""
@@ -119,8 +127,29 @@ class Session:
         self.images_changed.emit()
         if self._image not in present:
             self.image = self.images[-1] if present else None
-        elif event is not None and event.type == "inserted" and _is_scan(event.value):
-            self.image = event.value
+        elif event is not None and event.type == "inserted":
+            self._welcome(event.value)
+
+    def _welcome(self, layer: Any) -> None:
+        """A new scan becomes the current one; labels of the scan's shape get its geometry, a saved mask its place."""
+        if _is_scan(layer):
+            layer.events.name.connect(self._renamed)
+            self.image = layer
+            return
+        case = self.case
+        meta = layer.metadata.get(KEY, {})
+        if not isinstance(layer, Labels) or case is None or "record" in meta:
+            return
+        place = layer_place(case.image)
+        if place.grid.shape[-layer.ndim :] != layer.data.shape:
+            return
+        if "grid" not in meta:
+            layer.metadata[KEY] = {"grid": place.grid, "header": place.meta.get("header"), "class_names": ()}
+        elif meta["class_names"] and case.mask is None and place.grid.matches(meta["grid"]):
+            case.adopt(layer)
+
+    def _renamed(self, event: Any = None) -> None:
+        self.images_changed.emit()
 
     def _selected(self, event: Any = None) -> None:
         active = self.viewer.layers.selection.active

@@ -98,6 +98,7 @@ def segment_steps(
     found = blended.pop("")
     z, y, x = plan.shape
     labels, on_grid = _onto_source(prepared, found[:, :z, :y, :x], probabilities or uncertainty)
+    yield Progress("finishing", len(plan), len(plan), "tiles", time.monotonic() - began)  # the last chance to cancel
     return Prediction(
         volume=volume,
         labels=labels,
