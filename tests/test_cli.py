@@ -127,3 +127,34 @@ def test_what_is_wrong_is_said_in_one_sentence(scan, args, said, tmp_path):
 def test_a_wrong_call_has_status_two():
     assert medattn("predict").returncode == 2
     assert medattn("nonsense").returncode == 2
+
+
+def test_masks_on_different_grids_are_not_compared(scan, tmp_path):
+    image = nib.load(scan)
+    labels = (np.asarray(image.dataobj) > 400).astype(np.uint8)
+    nib.save(nib.Nifti1Image(labels, image.affine), tmp_path / "one.nii")
+    nib.save(nib.Nifti1Image(labels, image.affine @ np.diag([-1.0, 1, 1, 1])), tmp_path / "mirrored.nii")
+    done = medattn("evaluate", tmp_path / "mirrored.nii", tmp_path / "one.nii")
+    assert done.returncode == 1
+    assert "do not lie on the same grid" in done.stderr
+
+
+def test_predict_never_writes_over_a_scan_or_another_mask(scan, tmp_path):
+    before = scan.read_bytes()
+    assert "is one of the images" in medattn("predict", scan, "-c", "phantom", "-o", scan).stderr
+    assert scan.read_bytes() == before
+    (tmp_path / "other").mkdir()
+    twin = tmp_path / "other" / scan.name
+    twin.write_bytes(before)
+    done = medattn("predict", scan, twin, "-c", "phantom", "-o", tmp_path / "out")
+    assert done.returncode == 1
+    assert "Two masks" in done.stderr
+
+
+def test_training_does_not_replace_a_checkpoint(phantoms, own_home):
+    (own_home / "checkpoints").mkdir(parents=True)
+    (own_home / "checkpoints" / "mine.safetensors").write_bytes(b"precious")
+    done = medattn("train", phantoms, "--name", "mine", "--epochs", "1")
+    assert done.returncode == 1
+    assert "exists already" in done.stderr
+    assert (own_home / "checkpoints" / "mine.safetensors").read_bytes() == b"precious"

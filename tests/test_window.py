@@ -375,3 +375,18 @@ def test_a_second_uncertainty_takes_the_place_of_the_first(dock, viewer, qtbot):
 def test_a_renamed_scan_is_listed_by_its_new_name(dock, viewer):
     viewer.layers[0].name = "patient 7"
     assert dock.header.scan.currentText() == "patient 7"
+
+
+def test_a_mask_does_not_change_under_a_moving_brush(dock, qtbot, monkeypatch):
+    segment(dock, qtbot)
+    case = dock.session.case
+    pressed = [Qt.MouseButton.LeftButton]
+    monkeypatch.setattr("napari_medattn.widgets.segment_panel.QApplication.mouseButtons", lambda: pressed[0])
+    with case.watch.machine("test"):
+        everything = np.nonzero(np.ones(case.mask.data.shape, bool))
+        case.mask.data_setitem(everything, np.zeros(everything[0].size, case.mask.data.dtype))
+    dock.segment.run.click()
+    qtbot.waitUntil(lambda: not dock.segment.running, timeout=PATIENCE)
+    assert not case.mask.data.any()
+    pressed[0] = Qt.MouseButton.NoButton
+    qtbot.waitUntil(lambda: bool(case.mask.data.any()), timeout=PATIENCE)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
 from psygnal import Signal
 
-from napari_medattn.errors import CheckpointError
+from napari_medattn.errors import CheckpointError, InputError
 from napari_medattn.layerdata import KEY, layer_place
 from napari_medattn.store.checkpoints import Checkpoint, list_checkpoints
 from napari_medattn.widgets.case import Case
@@ -43,10 +44,10 @@ class Session:
         viewer.layers.events.inserted.connect(self._layers_changed)
         viewer.layers.events.removed.connect(self._layers_changed)
         viewer.layers.selection.events.active.connect(self._selected)
-        for image in self.images:
-            image.events.name.connect(self._renamed)
         self.refresh_checkpoints()
         self._layers_changed()
+        for image in self.images:
+            image.events.name.connect(self._renamed)
 
     def close(self) -> None:
         """Stop listening to the viewer."""
@@ -127,7 +128,7 @@ class Session:
         self.images_changed.emit()
         if self._image not in present:
             self.image = self.images[-1] if present else None
-        elif event is not None and event.type == "inserted":
+        if event is not None and event.type == "inserted":
             self._welcome(event.value)
 
     def _welcome(self, layer: Any) -> None:
@@ -140,8 +141,12 @@ class Session:
         meta = layer.metadata.get(KEY, {})
         if not isinstance(layer, Labels) or case is None or "record" in meta:
             return
-        place = layer_place(case.image)
-        if place.grid.shape[-layer.ndim :] != layer.data.shape:
+        try:
+            place = layer_place(case.image)
+        except InputError:
+            return  # a scan that cannot be segmented has no masks either
+        same_place = np.allclose(layer.scale, case.image.scale[-layer.ndim :])
+        if place.grid.shape[-layer.ndim :] != layer.data.shape or not same_place:
             return
         if "grid" not in meta:
             layer.metadata[KEY] = {"grid": place.grid, "header": place.meta.get("header"), "class_names": ()}
