@@ -40,7 +40,6 @@ class CorrectPanel(QWidget):
     def __init__(self, session: Session, jobs: Jobs) -> None:
         super().__init__()
         self.session, self.jobs = session, jobs
-        self._case: Case | None = None
         self._counting: Job | None = None
         self.table = QTableWidget(0, 3)
         self.table.setHorizontalHeaderLabels(["class", "voxels", "ml"])
@@ -69,12 +68,14 @@ class CorrectPanel(QWidget):
         self.table.cellClicked.connect(self._choose_class)
         self.confirm.clicked.connect(self.confirm_slice)
         self.save.clicked.connect(self._ask_and_save)
-        session.image_changed.connect(self._follow_case)
-        self._follow_case()
+        session.image_changed.connect(self.refresh)
+        session.edits_changed.connect(self._refresh_soon)
+        session.mask_changed.connect(self.refresh)
+        self.refresh()
 
     def refresh(self) -> None:
         """Bring the figures up to date."""
-        case = self._case
+        case = self.session.case
         ready = case is not None and case.mask is not None
         classes = len(case.class_names) - 1 if ready and case is not None else 0
         fit_rows(self.table, self.table.horizontalHeader(), _ROW, classes)
@@ -92,15 +93,15 @@ class CorrectPanel(QWidget):
 
     def confirm_slice(self) -> None:
         """Confirm the slice in view, or take it back."""
-        if self._case is not None and self._case.mask is not None:
-            self._case.confirm_slice()
+        if self.session.case is not None and self.session.case.mask is not None:
+            self.session.case.confirm_slice()
             self.refresh()
 
     def save_mask(self, path: Path | str) -> Job | None:
         """Write the mask as it is now, in the background; how it ended is said in the panel."""
-        if self._case is None or self._case.mask is None:
+        if self.session.case is None or self.session.case.mask is None:
             return None
-        mask = self._case.mask
+        mask = self.session.case.mask
         labels = np.array(mask.data)
         attributes = {"name": mask.name, "scale": mask.scale, "metadata": dict(mask.metadata)}
 
@@ -147,7 +148,7 @@ class CorrectPanel(QWidget):
         )
 
     def _fill(self, case: Case, counts: np.ndarray) -> None:
-        if case is not self._case or case.mask is None or len(counts) != len(case.class_names):
+        if case is not self.session.case or case.mask is None or len(counts) != len(case.class_names):
             return
         grid = case.mask.metadata[KEY].get("grid")
         # A 2-D image has no volume, and lengths in pixels are no millilitres.
@@ -160,26 +161,16 @@ class CorrectPanel(QWidget):
                 item.setTextAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
                 self.table.setItem(number - 1, place, item)
 
-    def _follow_case(self) -> None:
-        if self._case is not None:
-            self._case.edits_changed.disconnect(self._refresh_soon)
-            self._case.mask_changed.disconnect(self.refresh)
-        self._case = self.session.case
-        if self._case is not None:
-            self._case.edits_changed.connect(self._refresh_soon)
-            self._case.mask_changed.connect(self.refresh)
-        self.refresh()
-
     def _choose_class(self, index: int, _column: int) -> None:
-        if self._case is not None and self._case.mask is not None:
-            self.session.viewer.layers.selection.active = self._case.mask
-            self._case.mask.selected_label = index + 1
+        if self.session.case is not None and self.session.case.mask is not None:
+            self.session.viewer.layers.selection.active = self.session.case.mask
+            self.session.case.mask.selected_label = index + 1
 
     def _ask_and_save(self) -> None:
-        assert self._case is not None and self._case.mask is not None
-        source = self._case.image.metadata.get(KEY, {}).get("path")
+        assert self.session.case is not None and self.session.case.mask is not None
+        source = self.session.case.image.metadata.get(KEY, {}).get("path")
         folder = Path(source).parent if source else Path.home()
-        start = folder / f"{self._case.image.name}_mask.nii.gz"
+        start = folder / f"{self.session.case.image.name}_mask.nii.gz"
         path, _ = QFileDialog.getSaveFileName(
             self, "Save mask", str(start), "NIfTI (*.nii.gz *.nii);;TIFF (*.tif *.tiff)"
         )

@@ -13,7 +13,6 @@ from napari_medattn.errors import MedAttnError
 from napari_medattn.events import Progress, TrainingStep
 from napari_medattn.layerdata import layer_to_volume
 from napari_medattn.training.examples import Example
-from napari_medattn.widgets.case import Case
 from napari_medattn.widgets.jobs import Job, Jobs, Steps
 from napari_medattn.widgets.parts import MessageLine, ProgressLine, button, column, row
 from napari_medattn.widgets.session import Session
@@ -35,7 +34,6 @@ class LearnPanel(QWidget):
     def __init__(self, session: Session, jobs: Jobs) -> None:
         super().__init__()
         self.session, self.jobs = session, jobs
-        self._case: Case | None = None
         self._job: Job | None = None
         self._new: Checkpoint | None = None
         self._losses: list[float] = []
@@ -73,11 +71,13 @@ class LearnPanel(QWidget):
         self.run.clicked.connect(self.start)
         self.stop.clicked.connect(self.cancel)
         self.use.clicked.connect(self._use)
-        session.image_changed.connect(self._follow_case)
+        session.image_changed.connect(self.refresh)
+        session.edits_changed.connect(self.refresh)
+        session.mask_changed.connect(self.refresh)
         session.checkpoint_changed.connect(self.refresh)
         session.viewer.events.theme.connect(self._dress)
         self._dress()
-        self._follow_case()
+        self.refresh()
 
     @property
     def running(self) -> bool:
@@ -86,7 +86,7 @@ class LearnPanel(QWidget):
 
     def refresh(self) -> None:
         """Say what there is to learn from, and enable what can be used."""
-        case = self._case
+        case = self.session.case
         edited, slices = (case.edited, case.confirmed_slices()) if case is not None else (0, 0)
         checkpoint = self.session.checkpoint
         same = case is not None and checkpoint is not None and case.class_names == checkpoint.card.class_names
@@ -108,7 +108,7 @@ class LearnPanel(QWidget):
 
     def start(self) -> None:
         """Fine-tune on the current case."""
-        case, checkpoint = self._case, self.session.checkpoint
+        case, checkpoint = self.session.case, self.session.checkpoint
         if case is None or checkpoint is None or not self.run.isEnabled():
             return
         try:
@@ -190,16 +190,6 @@ class LearnPanel(QWidget):
             self.session.refresh_checkpoints(choose=self._new.name)
             self.use.setVisible(False)
             self.message.say(f"Segment now uses {self._new.name}.")
-
-    def _follow_case(self) -> None:
-        if self._case is not None:
-            self._case.edits_changed.disconnect(self.refresh)
-            self._case.mask_changed.disconnect(self.refresh)
-        self._case = self.session.case
-        if self._case is not None:
-            self._case.edits_changed.connect(self.refresh)
-            self._case.mask_changed.connect(self.refresh)
-        self.refresh()
 
     def _dress(self, event: Any = None) -> None:
         """Colour the plot like the window around it."""

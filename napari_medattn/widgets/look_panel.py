@@ -26,7 +26,6 @@ class LookPanel(QWidget):
     def __init__(self, session: Session, jobs: Jobs) -> None:
         super().__init__()
         self.session, self.jobs = session, jobs
-        self._case: Case | None = None
         self._wanted: set[tuple[Case, str]] = set()
         self.tree = QTreeWidget()
         self.tree.setHeaderLabels(["site", "kind", "grid"])
@@ -41,14 +40,15 @@ class LookPanel(QWidget):
         self.honest = QLabel("Where the block looks, not why.")
         column(self, self.tree, self.message, self.honest)
         self.tree.itemChanged.connect(self._ticked)
-        session.image_changed.connect(self._follow_case)
+        session.image_changed.connect(self.refresh)
+        session.maps_changed.connect(self.refresh)
         session.predictor_changed.connect(self.refresh)
         session.checkpoint_changed.connect(self.refresh)
-        self._follow_case()
+        self.refresh()
 
     def refresh(self) -> None:
         """List the sites of the mask's network, or of the chosen one before there is a mask."""
-        case, predictor = self._case, self.session.predictor
+        case, predictor = self.session.case, self.session.predictor
         prediction = case.prediction if case is not None else None
         if prediction is not None:
             sites = [found.site for found in prediction.attention.values()]
@@ -85,7 +85,7 @@ class LookPanel(QWidget):
 
     def show_site(self, key: str, case: Case | None = None) -> None:
         """Put a site's map on its image; it is interpolated in the background."""
-        case = case or self._case
+        case = case or self.session.case
         if case is None or case.prediction is None:
             return
         prediction = case.prediction
@@ -103,16 +103,8 @@ class LookPanel(QWidget):
 
         self.jobs.start(f"placing {found.site.title}", steps, on_done=done, on_error=self.message.fail, quiet=True)
 
-    def _follow_case(self) -> None:
-        if self._case is not None:
-            self._case.maps_changed.disconnect(self.refresh)
-        self._case = self.session.case
-        if self._case is not None:
-            self._case.maps_changed.connect(self.refresh)
-        self.refresh()
-
     def _state(self, key: str) -> Qt.CheckState:
-        layer = self._case.maps.get(key) if self._case is not None else None
+        layer = self.session.case.maps.get(key) if self.session.case is not None else None
         shown = layer is not None and layer.visible
         return Qt.CheckState.Checked if shown else Qt.CheckState.Unchecked
 
@@ -120,6 +112,6 @@ class LookPanel(QWidget):
         key = item.data(0, _KEY)
         if item.checkState(0) == Qt.CheckState.Checked:
             self.show_site(key)
-        elif self._case is not None:
-            self._wanted.discard((self._case, key))
-            self._case.hide_map(key)
+        elif self.session.case is not None:
+            self._wanted.discard((self.session.case, key))
+            self.session.case.hide_map(key)

@@ -30,6 +30,9 @@ class Session:
     checkpoints_changed = Signal()
     checkpoint_changed = Signal()
     predictor_changed = Signal()
+    mask_changed = Signal()
+    edits_changed = Signal()
+    maps_changed = Signal()
 
     def __init__(self, viewer: ViewerModel) -> None:
         self.viewer = viewer
@@ -79,8 +82,16 @@ class Session:
         if self._image is None:
             return None
         if self._image not in self._cases:
-            self._cases[self._image] = Case(self.viewer, self._image)
+            self._cases[self._image] = self._new_case(self._image)
         return self._cases[self._image]
+
+    def _new_case(self, image: Image) -> Case:
+        """A case whose changes are heard as the session's own, so that panels need not follow it."""
+        case = Case(self.viewer, image)
+        case.mask_changed.connect(lambda: self.mask_changed.emit())
+        case.edits_changed.connect(lambda: self.edits_changed.emit())
+        case.maps_changed.connect(lambda: self.maps_changed.emit())
+        return case
 
     @property
     def checkpoint(self) -> Checkpoint | None:
