@@ -158,3 +158,24 @@ def test_training_does_not_replace_a_checkpoint(phantoms, own_home):
     assert done.returncode == 1
     assert "exists already" in done.stderr
     assert (own_home / "checkpoints" / "mine.safetensors").read_bytes() == b"precious"
+
+
+def test_one_bad_image_does_not_keep_the_others_from_their_masks(scan, tmp_path):
+    bad = tmp_path / "bad.nii.gz"
+    bad.write_bytes(b"nothing")
+    done = medattn("predict", bad, scan, "-c", "phantom", "-o", tmp_path / "out")
+    assert done.returncode == 1
+    assert "bad.nii.gz is damaged" in done.stderr
+    assert "1 of 2 images" in done.stderr
+    assert (tmp_path / "out" / "scan_mask.nii.gz").exists()
+
+
+def test_a_mask_that_is_there_is_only_replaced_when_asked(scan):
+    mask = scan.with_name("scan_mask.nii.gz")
+    mask.write_bytes(b"corrected by hand")
+    done = medattn("predict", scan, "-c", "phantom")
+    assert done.returncode == 1
+    assert "exists already" in done.stderr
+    assert mask.read_bytes() == b"corrected by hand"
+    assert medattn("predict", scan, "-c", "phantom", "--overwrite").returncode == 0
+    assert nib.load(mask).shape == nib.load(scan).shape

@@ -390,3 +390,41 @@ def test_a_mask_does_not_change_under_a_moving_brush(dock, qtbot, monkeypatch):
     assert not case.mask.data.any()
     pressed[0] = Qt.MouseButton.NoButton
     qtbot.waitUntil(lambda: bool(case.mask.data.any()), timeout=PATIENCE)
+
+
+def test_closing_the_dock_forgets_no_edit_and_stops_the_work(dock, viewer, qtbot):
+    segment(dock, qtbot)
+    paint(dock.session.case.mask, (16, 4, 4), 2)
+    dock.correct.confirm.click()
+    edited, jobs = dock.session.case.edited, dock.jobs
+    dock.learn.run.click()
+    names = [c.name for c in dock.session.checkpoints]
+    viewer.window.remove_dock_widget(dock)
+    qtbot.waitUntil(lambda: not jobs._running, timeout=PATIENCE)
+    again = open_dock(viewer)
+    choose(again, CHECKPOINT, qtbot)
+    assert again.session.case.edited == edited > 0
+    assert again.correct.confirm.text() == "Take back confirmation"
+    assert again.learn.run.isEnabled()
+    assert [c.name for c in again.session.checkpoints] == names
+
+
+def test_the_button_says_what_it_does_to_the_slice_in_view(dock, viewer, qtbot):
+    segment(dock, qtbot)
+    viewer.dims.set_current_step(0, 10)
+    dock.correct.confirm.click()
+    assert dock.correct.confirm.text() == "Take back confirmation"
+    viewer.dims.set_current_step(0, 11)
+    assert dock.correct.confirm.text() == "Confirm slice"
+    viewer.dims.ndisplay = 3
+    assert not dock.correct.confirm.isEnabled()
+
+
+def test_the_end_of_learning_is_brought_into_view(dock, viewer, qtbot):
+    segment(dock, qtbot)
+    dock.correct.confirm.click()
+    with qtbot.waitSignal(dock.learn.wants_attention, timeout=PATIENCE):
+        dock.learn.run.click()
+    dock.learn.stop.click()
+    with qtbot.waitSignal(dock.learn.wants_attention, timeout=PATIENCE):
+        pass

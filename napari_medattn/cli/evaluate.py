@@ -71,7 +71,8 @@ def _choose(present: dict[str, Any], wanted: str, validation: Sequence[str]) -> 
     chosen = list(validation) if wanted == "validation" else wanted.split(",")
     missing = [case for case in chosen if case not in present]
     if missing or not chosen:
-        what = f"The folder has no case {', '.join(missing[:3])}" if missing else "The card names no validation cases"
+        some = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        what = f"The folder has no case {some}" if missing else "The card names no validation cases"
         raise InputError(f"{what}.", "Use --cases all, or names of images in the folder.")
     return chosen
 

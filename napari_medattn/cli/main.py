@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 
 import typer
-from rich.console import Console
 
 from napari_medattn._version import __version__
 from napari_medattn.cli import demo, doctor, evaluate, finetune, models, predict, train
+from napari_medattn.cli.terminal import console, say_error
 from napari_medattn.errors import MedAttnError
 
 app = typer.Typer(
@@ -46,8 +46,8 @@ def main() -> None:
     try:
         app()
     except MedAttnError as error:
-        Console(stderr=True).print(f"[red]medattn:[/red] {error}", highlight=False, soft_wrap=True)
+        say_error(error)
         sys.exit(1)
     except KeyboardInterrupt:
-        Console(stderr=True).print("Stopped.")
+        console.print("Stopped.")
         sys.exit(1)

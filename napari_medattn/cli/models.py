@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from napari_medattn.cli.terminal import print_json
 
@@ -24,7 +24,7 @@ def models(as_json: AsJson = False) -> None:
             [{"name": s.name, "title": s.title, "paper": s.paper, "dims": s.dims, "options": s.options} for s in specs]
         )
         return
-    table = Table("name", "network", "dims", "options", "paper")
+    table = Table(*(Column(name, overflow="fold") for name in ("name", "network", "dims", "options", "paper")))
     for spec in specs:
         options = ", ".join(f"{name}={value}" for name, value in spec.options.items())
         table.add_row(spec.name, spec.title, ", ".join(f"{d}-D" for d in spec.dims), options, spec.paper)
@@ -46,7 +46,8 @@ def checkpoints(as_json: AsJson = False) -> None:
             }
         )
         return
-    table = Table("name", "network", "classes", "trained on", "Dice", "from")
+    columns = ("name", "network", "classes", "trained on", "Dice", "from")
+    table = Table(*(Column(name, overflow="fold") for name in columns))
     for checkpoint in found:
         card = checkpoint.card
         dice = card.metrics.get("dice", {}).values()

@@ -8,8 +8,10 @@ from collections.abc import Generator
 from typing import Any, TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress as Bars, TextColumn
 
+from napari_medattn.errors import MedAttnError
 from napari_medattn.events import Progress, TrainingStep, Validation, for_people
 
 Result = TypeVar("Result")
@@ -26,6 +28,7 @@ def run(steps: Generator[Any, None, Result]) -> Result:
             while True:
                 _show(bars, task, next(steps))
         except StopIteration as stop:
+            bars.update(task, completed=bars.tasks[task].total or 1, total=bars.tasks[task].total or 1, note="")
             return stop.value  # type: ignore[no-any-return]
         finally:
             steps.close()
@@ -53,6 +56,11 @@ def _show_progress(bars: Bars, task: Any, progress: Progress, note: str) -> None
         total=progress.total or None,
         note=", ".join(part for part in parts if part),
     )
+
+
+def say_error(error: MedAttnError) -> None:
+    """One sentence and its remedy on standard error."""
+    console.print(f"[red]medattn:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
 
 
 def print_json(data: Any) -> None:

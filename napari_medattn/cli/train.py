@@ -20,7 +20,7 @@ def train(
     out: Annotated[Path | None, typer.Option(help="Folder to save in; your own checkpoints if not given.")] = None,
     dims: Annotated[int, typer.Option(help="Spatial axes of the network, 2 or 3.")] = 3,
     option: Annotated[list[str] | None, typer.Option(help="Network option as NAME=VALUE, repeatable.")] = None,
-    patch: Annotated[str, typer.Option(help="Training patch Z,Y,X in voxels.")] = "32,48,32",
+    patch: Annotated[str, typer.Option(help="Training patch Z,Y,X in voxels; by default 32,48,32 or 1,128,128.")] = "",
     tile: Annotated[str, typer.Option(help="Tile Z,Y,X for segmenting; the patch if not given.")] = "",
     spacing: Annotated[str, typer.Option(help="Resample to this voxel size Z,Y,X in mm; empty: as stored.")] = "",
     epochs: Annotated[int | None, typer.Option(help="Passes over the cases.")] = None,
@@ -63,7 +63,7 @@ def train(
         title=title,
         spatial_dims=dims,
         options=dict(_pair(text) for text in option or []),
-        patch=_triple(patch, int),  # type: ignore[arg-type]
+        patch=_triple(patch or ("1,128,128" if dims == 2 else "32,48,32"), int),  # type: ignore[arg-type]
         tile=_triple(tile, int) if tile else None,  # type: ignore[arg-type]
         preparation=Preparation(spacing=_triple(spacing, float) if spacing else None),
         validation=validation,

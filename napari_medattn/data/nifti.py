@@ -142,10 +142,19 @@ def _affine(image: Any) -> tuple[NDArray[np.float64], tuple[str, ...]]:
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     lost = np.allclose(lengths, 1.0) and not np.allclose(zooms, 1.0) and (zooms > 0).all()
     if not lost or int(image.header["qform_code"]) > 0:
-        return affine, ()
+        return affine, _form_conflict(image.header)
     affine[:3, :3] *= zooms
     sizes = " x ".join(f"{zoom:.4g}" for zoom in zooms)
     return affine, (f"The affine has 1 mm voxels, pixdim {sizes} mm: pixdim is taken as the truth.",)
+
+
+def _form_conflict(header: Any) -> tuple[str, ...]:
+    """A note where both forms are set and place the scan differently; the sform is the one that counts."""
+    if not hasattr(header, "get_sform") or not (int(header["sform_code"]) and int(header["qform_code"])):
+        return ()
+    if np.allclose(header.get_sform(), header.get_qform(), atol=0.05):
+        return ()
+    return ("Its sform and qform place the scan differently: the sform is taken as the truth.",)
 
 
 def _class_names(header: Any) -> tuple[str, ...]:

@@ -39,6 +39,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: If there is no such file, it holds no tensors, or it is a pickle that wants to run code.
     """
+    if not path.is_file():
+        raise CheckpointError(f"There is no file {path}.", "Check the path.")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

@@ -119,7 +119,7 @@ def _save(
         card,
         name=free_name(name or f"{card.name.split('-tuned')[0]}-tuned"),
         title=f"{card.title or card.name}, fine-tuned",
-        trained_on=f"{card.trained_on or 'nothing'}; then {voxels} corrected voxels of {len(examples)} case(s)",
+        trained_on=f"{card.trained_on or 'nothing'}; then {voxels} vouched voxels of {len(examples)} case(s)",
         training={
             "config": config.to_json(),
             "device": describe_device(predictor.device),

@@ -42,12 +42,16 @@ class DataFolder:
             ReadError: If ``dataset.json`` is missing or unreadable, or no image has a label.
         """
         root = Path(root)
+        if not (root / "dataset.json").is_file():
+            raise ReadError(
+                f"{root} has no dataset.json.", 'Put one there: {"labels": {"0": "background", "1": "..."}}.'
+            )
         try:
             facts = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
             labels = {int(number): str(label) for number, label in facts["labels"].items()}
         except (OSError, ValueError, KeyError, AttributeError) as error:
             raise ReadError(
-                f"{root} has no readable dataset.json ({error}).",
+                f"{root / 'dataset.json'} cannot be read ({error}).",
                 'Put one there: {"labels": {"0": "background", "1": "..."}}.',
             ) from error
         masks = {stem(path): path for path in _images(root / "labels")}

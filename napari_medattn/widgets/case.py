@@ -10,8 +10,16 @@ from napari.layers import Image, Labels, Layer
 from numpy.typing import NDArray
 from psygnal import Signal
 
-from napari_medattn.errors import GeometryError
-from napari_medattn.layerdata import KEY, attention_to_layer, layer_to_volume, lying_on, mask_to_layer
+from napari_medattn.errors import GeometryError, InputError
+from napari_medattn.layerdata import (
+    KEY,
+    Place,
+    attention_to_layer,
+    layer_place,
+    layer_to_volume,
+    lying_on,
+    mask_to_layer,
+)
 from napari_medattn.training.examples import Example
 from napari_medattn.widgets.edit_watch import EditWatch
 
@@ -179,11 +187,15 @@ class Case:
             Whether it is confirmed now.
         """
         assert self.mask is not None and self.watch is not None
-        box = self._slice_in_view()
-        now = not self.watch.log.confirmed(self.mask.data, box).all()
-        self.watch.log.confirm(self.mask.data, box, now)
+        now = not self.slice_is_confirmed()
+        self.watch.log.confirm(self.mask.data, self._slice_in_view(), now)
         self.edits_changed.emit()
         return now
+
+    def slice_is_confirmed(self) -> bool:
+        """Whether all of the slice in view is confirmed."""
+        assert self.mask is not None and self.watch is not None
+        return bool(self.watch.log.confirmed(self.mask.data, self._slice_in_view()).all())
 
     def confirmed_slices(self) -> int:
         """How many slices along the axis in view are confirmed."""
@@ -239,3 +251,31 @@ class Case:
         for key in [key for key, shown in self.maps.items() if shown == layer]:
             del self.maps[key]
             self.maps_changed.emit()
+
+
+def belongs(mask: Labels, image: Image) -> bool:
+    """Whether a labels layer is a mask with class names that lies on an image."""
+    meta = mask.metadata.get(KEY, {})
+    place = _place(image)
+    if place is None or not meta.get("class_names") or meta.get("grid") is None:
+        return False
+    same_shape = place.grid.shape[-mask.ndim :] == mask.data.shape
+    made_from = meta.get("record", {}).get("image", image.name)
+    return same_shape and place.grid.matches(meta["grid"]) and made_from == image.name
+
+
+def lend_geometry(labels: Labels, image: Image) -> None:
+    """Let labels that somebody drew on an image be saved with the image's geometry."""
+    place = _place(image)
+    if place is None or place.grid.shape[-labels.ndim :] != labels.data.shape:
+        return
+    if np.allclose(labels.scale, image.scale[-labels.ndim :]):
+        labels.metadata[KEY] = {"grid": place.grid, "header": place.meta.get("header"), "class_names": ()}
+
+
+def _place(image: Image) -> Place | None:
+    """Where an image lies; None for one that cannot be segmented, and so has no masks."""
+    try:
+        return layer_place(image)
+    except InputError:
+        return None

@@ -69,6 +69,8 @@ class CorrectPanel(QWidget):
         self.confirm.clicked.connect(self.confirm_slice)
         self.save.clicked.connect(self._ask_and_save)
         session.image_changed.connect(self.refresh)
+        session.viewer.dims.events.current_step.connect(self._name_confirm)
+        session.viewer.dims.events.ndisplay.connect(self._name_confirm)
         session.edits_changed.connect(self._refresh_soon)
         session.mask_changed.connect(self.refresh)
         self.refresh()
@@ -79,8 +81,9 @@ class CorrectPanel(QWidget):
         ready = case is not None and case.mask is not None
         classes = len(case.class_names) - 1 if ready and case is not None else 0
         fit_rows(self.table, self.table.horizontalHeader(), _ROW, classes)
-        for widget in (self.table, self.confirm, self.save):
+        for widget in (self.table, self.save):
             widget.setEnabled(ready)
+        self._name_confirm()
         if case is None or case.mask is None:
             self.table.setRowCount(0)
             self.summary.setText("")
@@ -93,7 +96,7 @@ class CorrectPanel(QWidget):
 
     def confirm_slice(self) -> None:
         """Confirm the slice in view, or take it back."""
-        if self.session.case is not None and self.session.case.mask is not None:
+        if self.confirm.isEnabled() and self.session.case is not None:
             self.session.case.confirm_slice()
             self.refresh()
 
@@ -115,6 +118,14 @@ class CorrectPanel(QWidget):
             on_done=lambda _: self.message.say(f"Saved {path}."),
             on_error=self.message.fail,
         )
+
+    def _name_confirm(self, event: Any = None) -> None:
+        """The button says what it will do to the slice in view; in 3-D there is none."""
+        case = self.session.case
+        ready = case is not None and case.mask is not None and self.session.viewer.dims.ndisplay == 2
+        self.confirm.setEnabled(ready)
+        done = ready and case is not None and case.slice_is_confirmed()
+        self.confirm.setText("Take back confirmation" if done else "Confirm slice")
 
     def _refresh_soon(self) -> None:
         self._rest.start()

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from napari.viewer import Viewer
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_medattn.widgets.correct_panel import CorrectPanel
@@ -62,6 +62,7 @@ class AttentionDock(QWidget):
         self.setMinimumWidth(350)
 
         self.segment.segmented.connect(self.look.refresh_maps)
+        self.learn.wants_attention.connect(lambda: scroll.ensureWidgetVisible(self.learn))
         self.session.checkpoint_changed.connect(self._load)
         self._shortcuts = {
             "Alt-S": lambda _viewer: self.segment.start(),
@@ -70,8 +71,15 @@ class AttentionDock(QWidget):
         }
         for keys, action in self._shortcuts.items():
             viewer.bind_key(keys, action, overwrite=True)
-        self.destroyed.connect(_farewell(viewer, self.session, self.jobs, list(self._shortcuts)))
+        self._leave = _farewell(viewer, self.session, self.jobs, list(self._shortcuts))
+        self.destroyed.connect(self._leave)
         self._load()
+
+    def event(self, event: QEvent) -> bool:
+        """Leave as soon as napari takes the widget out of its window, which may be long before it is destroyed."""
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self._leave()
+        return bool(super().event(event))
 
     def _load(self) -> None:
         """Load the chosen network in the background, so that Segment starts at once."""
@@ -105,8 +113,13 @@ def _farewell(viewer: Viewer, session: Session, jobs: Jobs, shortcuts: list[str]
 
     It must not hold the dock itself, whose Qt side no longer exists by then.
     """
+    left = False
 
     def leave() -> None:
+        nonlocal left
+        if left:
+            return
+        left = True
         jobs.close()
         session.close()
         for keys in shortcuts:

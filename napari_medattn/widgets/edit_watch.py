@@ -13,7 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from napari_medattn.layerdata import KEY
 from napari_medattn.store.edits import Edit, EditLog
+
+_LOG = "edits"
 
 
 class EditWatch:
@@ -26,7 +29,8 @@ class EditWatch:
 
     def __init__(self, layer: Any, on_change: Callable[[], None]) -> None:
         self.layer = layer
-        self.log = EditLog(layer.data.shape)
+        # The log lives with the layer, so that closing the dock forgets nothing.
+        self.log: EditLog = layer.metadata.setdefault(KEY, {}).setdefault(_LOG, EditLog(layer.data.shape))
         self._on_change = on_change
         self._tool: str | None = None
         layer.events.paint.connect(self._painted)
@@ -66,4 +70,5 @@ class EditWatch:
             self.log.reconcile(np.asarray(self.layer.data))
         else:
             self.log = EditLog(self.layer.data.shape)
+            self.layer.metadata[KEY][_LOG] = self.log
         self._on_change()

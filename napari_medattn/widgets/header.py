@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QSignalBlocker
+from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QMessageBox, QSizePolicy, QToolButton, QWidget
 
 from napari_medattn.errors import MedAttnError
@@ -25,8 +25,10 @@ class Header(QWidget):
         self.network = _combo("network", "The checkpoint that segments.")
         self.device = _combo("device", "Where the network runs; auto takes a GPU if there is one.")
         self.device.addItems(["auto", "cpu"])
+        self.device.setMinimumContentsLength(4)
+        self.device.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
         self.info = QToolButton()
-        self.info.setText("card")
+        self.info.setText("about")
         self.info.setAccessibleName("about this checkpoint")
         self.info.setToolTip("What this checkpoint was trained on, and how well it does.")
         self.place = QLabel()
@@ -93,6 +95,7 @@ class Header(QWidget):
             self.network.clear()
             for found in self.session.checkpoints:
                 self.network.addItem(found.name if found.card.trained else f"{found.name} (untrained)", found)
+                self.network.setItemData(self.network.count() - 1, found.name, Qt.ItemDataRole.ToolTipRole)
             if self.session.checkpoint in self.session.checkpoints:
                 self.network.setCurrentIndex(self.session.checkpoints.index(self.session.checkpoint))
         self._show_state()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyqtgraph as pg
 from napari.utils.theme import get_theme
+from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QComboBox, QLabel, QWidget
 
 from napari_medattn.errors import MedAttnError
@@ -20,6 +21,8 @@ from napari_medattn.widgets.session import Session
 if TYPE_CHECKING:
     from napari_medattn.store import Checkpoint
 
+# Scoring the network before and after runs it over the case, with events of its own.
+_STAGES = {"segmenting": "scoring", "finishing": "scoring"}
 _BUDGETS = {"15 s": 15.0, "30 s": 30.0, "1 min": 60.0, "3 min": 180.0, "10 min": 600.0}
 
 
@@ -30,6 +33,8 @@ class LearnPanel(QWidget):
         session: The dock's session.
         jobs: The dock's jobs.
     """
+
+    wants_attention = Signal()
 
     def __init__(self, session: Session, jobs: Jobs) -> None:
         super().__init__()
@@ -56,6 +61,7 @@ class LearnPanel(QWidget):
         self.plot.hideButtons()
         self.plot.setLabel("left", "loss")
         self.plot.setLabel("bottom", "step")
+        self.plot.getAxis("left").enableAutoSIPrefix(False)
         self.plot.setAccessibleName("loss curve")
         self.curve = self.plot.plot([], [], pen=pg.mkPen("#56b4e9", width=2))
         self.plot.setVisible(False)
@@ -64,9 +70,9 @@ class LearnPanel(QWidget):
             self.summary,
             row(QLabel("time"), self.time, self.run, self.stop, stretch=2),
             self.progress,
-            self.plot,
             self.message,
             self.use,
+            self.plot,
         )
         self.run.clicked.connect(self.start)
         self.stop.clicked.connect(self.cancel)
@@ -138,6 +144,7 @@ class LearnPanel(QWidget):
             on_cancelled=self._cancelled,
         )
         self.refresh()
+        QTimer.singleShot(0, self.wants_attention.emit)
 
     def cancel(self) -> None:
         """Stop the training."""
@@ -151,7 +158,7 @@ class LearnPanel(QWidget):
             self.curve.setData(range(1, len(self._losses) + 1), self._losses)
             self.progress.follow(event.progress)
         elif isinstance(event, Progress):
-            self.progress.follow(event)
+            self.progress.follow(replace(event, stage=_STAGES.get(event.stage, event.stage)))
 
     def _done(self, checkpoint: Checkpoint) -> None:
         self._ended()
@@ -184,6 +191,7 @@ class LearnPanel(QWidget):
     def _ended(self) -> None:
         self.progress.finish()
         self.refresh()
+        QTimer.singleShot(0, self.wants_attention.emit)  # once the result has found its place
 
     def _use(self) -> None:
         if self._new is not None:

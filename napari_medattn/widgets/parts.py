@@ -146,16 +146,16 @@ class ProgressLine(QWidget):
         column(self, self.bar, self.label).setContentsMargins(0, 0, 0, 0)
         self.finish()
 
-    def follow(self, progress: Progress) -> None:
-        """Show an event."""
+    def follow(self, progress: Progress, of: str = "") -> None:
+        """Show an event of the work on something."""
         self.setVisible(True)
         self.bar.setRange(0, progress.total)
         self.bar.setValue(progress.done)
         if not progress.total:
-            self.label.setText(f"{progress.stage} ...")
+            self.label.setText(f"{progress.stage} {of} ...")
             return
         left = progress.seconds_left
-        parts = [f"{progress.stage}: {progress.done}/{progress.total} {progress.unit}"]
+        parts = [f"{progress.stage} {of}".strip() + f": {progress.done}/{progress.total} {progress.unit}"]
         parts += [f"{for_people(left)} left"] if left is not None else []
         self.label.setText(", ".join(parts))
 

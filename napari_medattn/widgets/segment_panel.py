@@ -8,7 +8,7 @@ from magicgui.widgets import CheckBox, Container, FloatSlider
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import QApplication, QWidget
 
-from napari_medattn.events import Progress, for_people
+from napari_medattn.events import for_people
 from napari_medattn.layerdata import layer_to_volume
 from napari_medattn.widgets.case import Case
 from napari_medattn.widgets.jobs import Job, Jobs, Steps
@@ -32,6 +32,7 @@ class SegmentPanel(QWidget):
         super().__init__()
         self.session, self.jobs = session, jobs
         self._job: Job | None = None
+        self._case: Case | None = None
         self.keep_edits = CheckBox(value=True, text="keep my edits")
         self.keep_edits.tooltip = "Voxels that you painted or confirmed stay as they are."
         self.uncertainty = CheckBox(value=False, text="show uncertainty")
@@ -53,6 +54,7 @@ class SegmentPanel(QWidget):
         self.run.clicked.connect(self.start)
         self.stop.clicked.connect(self.cancel)
         session.image_changed.connect(self.refresh)
+        session.images_changed.connect(self._scan_gone)
         session.checkpoint_changed.connect(self.refresh)
         self.refresh()
 
@@ -86,10 +88,11 @@ class SegmentPanel(QWidget):
             sites = list(predictor.sites)
             return segment_steps(volume, predictor, attention=sites, uncertainty=uncertainty, overlap=overlap)
 
+        self._case = case
         self._job = self.jobs.start(
             f"segmenting {case.image.name}",
             steps,
-            on_event=self._follow,
+            on_event=lambda event: self.progress.follow(event, case.image.name),
             on_done=lambda prediction: self._show(case, prediction),
             on_error=self._fail,
             on_cancelled=self._cancelled,
@@ -103,9 +106,9 @@ class SegmentPanel(QWidget):
             self._job.cancel()
             self.message.say("Stopping after this tile ...")
 
-    def _follow(self, event: Any) -> None:
-        if isinstance(event, Progress):
-            self.progress.follow(event)
+    def _scan_gone(self) -> None:
+        if self.running and self._case is not None and self._case.image not in self.session.images:
+            self.cancel()
 
     def _show(self, case: Case, prediction: Any) -> None:
         if QApplication.mouseButtons() != Qt.MouseButton.NoButton:
@@ -122,7 +125,7 @@ class SegmentPanel(QWidget):
         if record["trained_on"] == "untrained":
             notes.append("This network was never trained: the mask means nothing.")
         if kept:
-            notes.append(f"{kept} voxels kept as you had them.")
+            notes.append(f"{kept} voxels kept as you edited or confirmed them.")
         self.message.say(" ".join([*notes, *record["notes"]]))
         self.segmented.emit(case)
 

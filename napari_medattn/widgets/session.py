@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
 from psygnal import Signal
 
-from napari_medattn.errors import CheckpointError, InputError
-from napari_medattn.layerdata import KEY, layer_place
+from napari_medattn.errors import CheckpointError
+from napari_medattn.layerdata import KEY
 from napari_medattn.store.checkpoints import Checkpoint, list_checkpoints
-from napari_medattn.widgets.case import Case
+from napari_medattn.widgets.case import Case, belongs, lend_geometry
 
 if TYPE_CHECKING:
     from napari_medattn.inference import Predictor
@@ -88,9 +87,13 @@ class Session:
     def _new_case(self, image: Image) -> Case:
         """A case whose changes are heard as the session's own, so that panels need not follow it."""
         case = Case(self.viewer, image)
-        case.mask_changed.connect(lambda: self.mask_changed.emit())
-        case.edits_changed.connect(lambda: self.edits_changed.emit())
-        case.maps_changed.connect(lambda: self.maps_changed.emit())
+        # psygnal cannot tell how many arguments its own emitters take, hence the lambdas.
+        case.mask_changed.connect(lambda: self.mask_changed.emit())  # noqa: PLW0108
+        case.edits_changed.connect(lambda: self.edits_changed.emit())  # noqa: PLW0108
+        case.maps_changed.connect(lambda: self.maps_changed.emit())  # noqa: PLW0108
+        for mask in self.viewer.layers:
+            if isinstance(mask, Labels) and belongs(mask, image):
+                case.adopt(mask)
         return case
 
     @property
@@ -149,19 +152,11 @@ class Session:
             self.image = layer
             return
         case = self.case
-        meta = layer.metadata.get(KEY, {})
-        if not isinstance(layer, Labels) or case is None or "record" in meta:
+        if not isinstance(layer, Labels) or case is None or "record" in layer.metadata.get(KEY, {}):
             return
-        try:
-            place = layer_place(case.image)
-        except InputError:
-            return  # a scan that cannot be segmented has no masks either
-        same_place = np.allclose(layer.scale, case.image.scale[-layer.ndim :])
-        if place.grid.shape[-layer.ndim :] != layer.data.shape or not same_place:
-            return
-        if "grid" not in meta:
-            layer.metadata[KEY] = {"grid": place.grid, "header": place.meta.get("header"), "class_names": ()}
-        elif meta["class_names"] and case.mask is None and place.grid.matches(meta["grid"]):
+        if KEY not in layer.metadata:
+            lend_geometry(layer, case.image)
+        elif case.mask is None and belongs(layer, case.image):
             case.adopt(layer)
 
     def _renamed(self, event: Any = None) -> None:
