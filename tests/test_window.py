@@ -132,6 +132,16 @@ def test_unticking_a_site_hides_its_map(dock, qtbot):
     assert not layer.visible
 
 
+def test_ticks_follow_the_eye_in_the_layer_list(dock, qtbot):
+    segment(dock, qtbot)
+    show_all_maps(dock, qtbot)
+    layer = dock.session.case.maps["skip4.gate1"]
+    layer.visible = False
+    assert dock.look.tree.topLevelItem(0).checkState(0) == Qt.CheckState.Unchecked
+    layer.visible = True
+    assert dock.look.tree.topLevelItem(0).checkState(0) == Qt.CheckState.Checked
+
+
 def test_cancel_leaves_nothing_behind(dock, viewer, qtbot):
     layers = list(viewer.layers)
     dock.segment.run.click()

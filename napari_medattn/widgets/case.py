@@ -116,11 +116,15 @@ class Case:
         if layer is None:
             active = self.viewer.layers.selection.active
             self.maps[key] = self.viewer.add_image(data, **kwargs)
+            self.maps[key].events.visible.connect(self._map_toggled)
             self._keep_mask_on_top()
             self.viewer.layers.selection.active = active
         else:
             layer.data, layer.visible = data, True
             layer.metadata[KEY] = kwargs["metadata"][KEY]
+        self.maps_changed.emit()
+
+    def _map_toggled(self, event: Any = None) -> None:
         self.maps_changed.emit()
 
     def _keep_mask_on_top(self) -> None:

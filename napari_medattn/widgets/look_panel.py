@@ -41,7 +41,7 @@ class LookPanel(QWidget):
         column(self, self.tree, self.message, self.honest)
         self.tree.itemChanged.connect(self._ticked)
         session.image_changed.connect(self.refresh)
-        session.maps_changed.connect(self.refresh)
+        session.maps_changed.connect(self._follow_layers)
         session.predictor_changed.connect(self.refresh)
         session.checkpoint_changed.connect(self.refresh)
         self.refresh()
@@ -102,6 +102,13 @@ class LookPanel(QWidget):
                 case.show_map(key, on_image)
 
         self.jobs.start(f"placing {found.site.title}", steps, on_done=done, on_error=self.message.fail, quiet=True)
+
+    def _follow_layers(self) -> None:
+        """Ticks show which maps are in view, also where somebody used the eye in napari's layer list."""
+        with QSignalBlocker(self.tree):
+            for row in range(self.tree.topLevelItemCount()):
+                item = self.tree.topLevelItem(row)
+                item.setCheckState(0, self._state(item.data(0, _KEY)))
 
     def _state(self, key: str) -> Qt.CheckState:
         layer = self.session.case.maps.get(key) if self.session.case is not None else None
