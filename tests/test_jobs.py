@@ -83,8 +83,10 @@ def test_an_error_before_the_first_step_is_told(jobs, ear, qtbot):
     def cannot_start():
         raise ValueError("no")
 
-    start(jobs, ear, cannot_start)
+    job = start(jobs, ear, cannot_start)
     qtbot.waitUntil(lambda: bool(ear.errors), timeout=PATIENCE)
+    assert str(ear.errors[0]) == "no"
+    assert not job.running
 
 
 def test_cancel_closes_the_generator_before_the_window_is_told(jobs, ear, qtbot):

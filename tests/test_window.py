@@ -419,6 +419,7 @@ def test_closing_the_dock_forgets_no_edit_and_stops_the_work(dock, viewer, qtbot
     assert [c.name for c in again.session.checkpoints] == names
 
 
+@pytest.mark.filterwarnings("ignore:Contours are not displayed")
 def test_the_button_says_what_it_does_to_the_slice_in_view(dock, viewer, qtbot):
     segment(dock, qtbot)
     viewer.dims.set_current_step(0, 10)
@@ -436,5 +437,7 @@ def test_the_end_of_learning_is_brought_into_view(dock, viewer, qtbot):
     with qtbot.waitSignal(dock.learn.wants_attention, timeout=PATIENCE):
         dock.learn.run.click()
     dock.learn.stop.click()
-    with qtbot.waitSignal(dock.learn.wants_attention, timeout=PATIENCE):
+    with qtbot.waitSignal(dock.learn.wants_attention, timeout=PATIENCE) as ended:
         pass
+    assert ended.signal_triggered
+    assert not dock.learn.running
