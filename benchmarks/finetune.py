@@ -29,6 +29,7 @@ STEPS, CASES = 40, 2
 
 
 def mean_dice(labels: np.ndarray, truth: np.ndarray) -> float:
+    """Mean over the two parts of the hippocampus."""
     return float(np.mean([dice_of(labels == n, truth == n) for n in (1, 2)]))
 
 
@@ -45,6 +46,7 @@ def corrected(example: Example, guess: np.ndarray, kind: str) -> tuple[Example, 
 
 
 def main(folder: str) -> None:
+    """Run the comparison and print the table."""
     data, parent = DataFolder.open(folder), load_checkpoint("hippocampus")
     held_out = parent.card.training["validation_cases"]
     elsewhere = data.example(held_out[5])

@@ -441,3 +441,12 @@ def test_the_end_of_learning_is_brought_into_view(dock, viewer, qtbot):
         pass
     assert ended.signal_triggered
     assert not dock.learn.running
+
+
+def test_a_map_that_is_unticked_before_it_arrives_is_not_shown(dock, qtbot):
+    segment(dock, qtbot)
+    item = dock.look.tree.topLevelItem(0)
+    item.setCheckState(0, Qt.CheckState.Checked)
+    item.setCheckState(0, Qt.CheckState.Unchecked)
+    qtbot.waitUntil(lambda: not dock.jobs._running, timeout=PATIENCE)
+    assert dock.session.case.maps == {}

@@ -118,6 +118,11 @@ class Jobs:
         )
         return job
 
+    @property
+    def closed(self) -> bool:
+        """Whether nobody is to be called back any more."""
+        return self._closed
+
     def close(self) -> None:
         """Ask everything to stop, and no longer call back."""
         self._closed = True

@@ -26,7 +26,7 @@ class LookPanel(QWidget):
     def __init__(self, session: Session, jobs: Jobs) -> None:
         super().__init__()
         self.session, self.jobs = session, jobs
-        self._wanted: set[tuple[Case, str]] = set()
+        self._wanted: set[tuple[Case, str]] = set()  # ticked, and not yet here
         self.tree = QTreeWidget()
         self.tree.setHeaderLabels(["site", "kind", "grid"])
         self.tree.setRootIsDecorated(False)
@@ -97,8 +97,11 @@ class LookPanel(QWidget):
             return found.on_image()
 
         def done(on_image: Any) -> None:
-            current = case.prediction is prediction and case.image in self.session.viewer.layers
-            if current and (case, key) in self._wanted:
+            if case.prediction is not prediction:
+                return  # a newer map is on its way
+            wanted = (case, key) in self._wanted
+            self._wanted.discard((case, key))
+            if wanted and case.image in self.session.viewer.layers:
                 case.show_map(key, on_image)
 
         self.jobs.start(f"placing {found.site.title}", steps, on_done=done, on_error=self.message.fail, quiet=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from magicgui.widgets import CheckBox, Container, FloatSlider
@@ -33,6 +34,11 @@ class SegmentPanel(QWidget):
         self.session, self.jobs = session, jobs
         self._job: Job | None = None
         self._case: Case | None = None
+        self._later: Callable[[], None] | None = None
+        self._stroke = QTimer(self)  # a child, so that a closed dock shows nothing any more
+        self._stroke.setSingleShot(True)
+        self._stroke.setInterval(_STROKE_MS)
+        self._stroke.timeout.connect(self._show_later)
         self.keep_edits = CheckBox(value=True, text="keep my edits")
         self.keep_edits.tooltip = "Voxels that you painted or confirmed stay as they are."
         self.uncertainty = CheckBox(value=False, text="show uncertainty")
@@ -113,7 +119,8 @@ class SegmentPanel(QWidget):
     def _show(self, case: Case, prediction: Any) -> None:
         if QApplication.mouseButtons() != Qt.MouseButton.NoButton:
             # In the middle of a stroke the mask would change under the brush, and into the stroke's undo step.
-            QTimer.singleShot(_STROKE_MS, lambda: self._show(case, prediction))
+            self._later = lambda: self._show(case, prediction)
+            self._stroke.start()
             return
         self._ended()
         if case.image not in self.session.viewer.layers:
@@ -128,6 +135,16 @@ class SegmentPanel(QWidget):
             notes.append(f"{kept} voxels kept as you edited or confirmed them.")
         self.message.say(" ".join([*notes, *record["notes"]]))
         self.segmented.emit(case)
+
+    def _show_later(self) -> None:
+        """The result that waited for the end of a stroke; what goes wrong is said as if it had not waited."""
+        show, self._later = self._later, None
+        if show is None or self.jobs.closed:
+            return
+        try:
+            show()
+        except Exception as error:  # noqa: BLE001 - a result that cannot be shown is an error like any other
+            self._fail(error)
 
     def _fail(self, error: BaseException) -> None:
         self._ended()
