@@ -419,7 +419,6 @@ def test_closing_the_dock_forgets_no_edit_and_stops_the_work(dock, viewer, qtbot
     assert [c.name for c in again.session.checkpoints] == names
 
 
-@pytest.mark.filterwarnings("ignore:Contours are not displayed")
 def test_the_button_says_what_it_does_to_the_slice_in_view(dock, viewer, qtbot):
     segment(dock, qtbot)
     viewer.dims.set_current_step(0, 10)

@@ -1,6 +1,6 @@
 """Looking inside: capture attention during a forward pass, and place it on the image."""
 
 from napari_medattn.attention.capture import Capture, capture_attention
-from napari_medattn.attention.records import GateRecord
+from napari_medattn.attention.records import Record
 
-__all__ = ["Capture", "GateRecord", "capture_attention"]
+__all__ = ["Capture", "Record", "capture_attention"]

@@ -7,19 +7,19 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-from napari_medattn.attention.records import GateRecord
+from napari_medattn.attention.records import RECORDS, Record
 from napari_medattn.errors import InputError
 from napari_medattn.models import AttentionSite, attention_sites
 from napari_medattn.models.tap import Listener, Tap
 
 
-class Capture(Mapping[str, GateRecord]):
+class Capture(Mapping[str, Record]):
     """Records by site key, in forward order; each holds the latest forward pass."""
 
     def __init__(self) -> None:
-        self._records: dict[str, GateRecord] = {}
+        self._records: dict[str, Record] = {}
 
-    def __getitem__(self, key: str) -> GateRecord:
+    def __getitem__(self, key: str) -> Record:
         return self._records[key]
 
     def __iter__(self) -> Iterator[str]:
@@ -32,7 +32,8 @@ class Capture(Mapping[str, GateRecord]):
         """A tap listener that keeps what ``site`` emits."""
 
         def keep(tensors: dict[str, Tensor]) -> None:
-            self._records[site.key] = GateRecord(site, tensors["gate"].detach())
+            kept = {name: tensor.detach() for name, tensor in tensors.items()}
+            self._records[site.key] = RECORDS[site.kind](site, **kept)
 
         return keep
 

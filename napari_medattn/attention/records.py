@@ -1,39 +1,206 @@
-"""What is kept of one site's attention after a forward pass."""
+"""What is kept of one site's attention after a forward pass, one class per kind of attention.
+
+Every record has ``maps()``, the site's overview for each head, and ``query(position)``, what one position attends
+to; kinds without queries say so. All tensors are detached and stay on the network's device.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from napari_medattn.errors import InputError
 from napari_medattn.models import AttentionSite
 
+ROWS_AT_ONCE = 256
+
 
 @dataclass(frozen=True, eq=False)
-class GateRecord:
-    """The attention gate's map.
+class Record:
+    """What all kinds have in common.
 
     Attributes:
         site: The site that it was captured at.
-        gate: (B, 1, [Z,] Y, X) on the site's grid, detached, on the network's device.
     """
 
     site: AttentionSite
-    gate: Tensor
+    why_no_query: ClassVar[str] = ""
 
     def maps(self) -> Tensor:
-        """The map (B, heads, [Z,] Y, X): the factor that each position of the skip was multiplied with."""
-        return self.gate
+        """The overview (B, heads, [Z,] Y, X) on the site's grid."""
+        raise NotImplementedError
 
-    def query(self, position: tuple[int, ...]) -> NoReturn:
-        """A gate has no queries.
+    def query(self, position: tuple[int, ...]) -> Tensor:
+        """What ``position`` attends to, (B, heads, [Z,] Y, X).
+
+        Args:
+            position: Indices on the site's grid.
 
         Raises:
-            InputError: Always.
+            InputError: If the position lies outside the grid, or attention of this kind has no queries.
         """
-        raise InputError(
-            f"{self.site.title} is a gate: it weighs each position by itself, so {position} attends to nothing.",
-            "Read the map itself, or query a pairwise, axial or factored site.",
-        )
+        if self.why_no_query:
+            raise InputError(
+                f"{self.site.title} {self.why_no_query}, so {position} attends to nothing.",
+                "Read the map itself, or query a pairwise, axial or factored site.",
+            )
+        grid = tuple(self.maps().shape[2:])
+        if len(position) != len(grid) or not all(0 <= at < n for at, n in zip(position, grid, strict=True)):
+            raise InputError(f"{position} lies outside the map of {self.site.title}.", f"The map's size is {grid}.")
+        return self._row(position)
+
+    def _row(self, position: tuple[int, ...]) -> Tensor:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class GateRecord(Record):
+    """The factor that each position of a skip was multiplied with.
+
+    Attributes:
+        gate: (B, 1, [Z,] Y, X) on the site's grid.
+    """
+
+    gate: Tensor
+    why_no_query: ClassVar[str] = "is a gate: it weighs each position by itself"
+
+    def maps(self) -> Tensor:
+        """The gate itself."""
+        return self.gate
+
+
+@dataclass(frozen=True, eq=False)
+class VectorRecord(Record):
+    """How much each position contributes to a head's global vector.
+
+    Attributes:
+        weights: (B, heads, [Z,] Y, X), summing to one over the positions.
+    """
+
+    weights: Tensor
+    why_no_query: ClassVar[str] = "gathers one global vector per head"
+
+    def maps(self) -> Tensor:
+        """The weights themselves."""
+        return self.weights
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelRecord(Record):
+    """How much each feature channel attends to every other.
+
+    Attributes:
+        weights: (B, heads, channels that attend, channels attended to), summing to one over the last axis.
+    """
+
+    weights: Tensor
+    why_no_query: ClassVar[str] = "attends between channels, which have no place in space"
+
+    def maps(self) -> Tensor:
+        """The matrices (B, heads, channels, channels)."""
+        return self.weights
+
+
+@dataclass(frozen=True, eq=False)
+class PairwiseRecord(Record):
+    """Attention between all pairs of positions, kept as queries and keys; rows are made when asked for.
+
+    Attributes:
+        queries: (B, heads, d, [Z,] Y, X), with any scaling already in them.
+        keys: (B, heads, d, [Z,] Y, X).
+    """
+
+    queries: Tensor
+    keys: Tensor
+
+    def rows(self, which: slice) -> Tensor:
+        """Weights (B, heads, chosen queries, N) of queries by flat index; each row sums to one."""
+        queries, keys = self.queries.flatten(3), self.keys.flatten(3)
+        return (queries[..., which].transpose(-1, -2) @ keys).softmax(dim=-1)
+
+    def maps(self) -> Tensor:
+        """How much each position is attended to, averaged over all queries."""
+        count = self.queries[0, 0, 0].numel()
+        chunks = (self.rows(slice(at, at + ROWS_AT_ONCE)).sum(dim=2) for at in range(0, count, ROWS_AT_ONCE))
+        return (torch.stack(list(chunks)).sum(dim=0) / count).view(*self.keys.shape[:2], *self.keys.shape[3:])
+
+    def _row(self, position: tuple[int, ...]) -> Tensor:
+        at = _flat_index(position, tuple(self.keys.shape[3:]))
+        return self.rows(slice(at, at + 1)).view(*self.keys.shape[:2], *self.keys.shape[3:])
+
+
+@dataclass(frozen=True, eq=False)
+class FactoredRecord(Record):
+    """Efficient attention: a softmax over positions times a softmax over channels (Shen et al., arXiv 1812.01243).
+
+    The row of a query is exact, ``sum_c queries[c, i] keys[c, j]``, and sums to one.
+
+    Attributes:
+        queries: (B, heads, d, [Z,] Y, X), summing to one over d.
+        keys: (B, heads, d, [Z,] Y, X), summing to one over the positions.
+    """
+
+    queries: Tensor
+    keys: Tensor
+
+    def maps(self) -> Tensor:
+        """How much each position is attended to, averaged over all queries."""
+        mean = self.queries.flatten(3).mean(dim=-1)
+        return torch.einsum("bhc,bhc...->bh...", mean, self.keys)
+
+    def _row(self, position: tuple[int, ...]) -> Tensor:
+        return torch.einsum("bhc,bhc...->bh...", self.queries[(..., *position)], self.keys)
+
+
+@dataclass(frozen=True, eq=False)
+class AxialRecord(Record):
+    """Attention along the rows or the columns of an image, or of patches of it.
+
+    Attributes:
+        weights: (B, patch rows, patch columns, lines, heads, queries, keys), summing to one over the keys.
+            For ``site.axis`` 2 a line is a column of a patch, for 3 it is a row.
+    """
+
+    weights: Tensor
+
+    def maps(self) -> Tensor:
+        """How much each position is attended to by its line, averaged over the line's queries."""
+        return self._on_grid(self.weights.mean(dim=-2))
+
+    def _row(self, position: tuple[int, ...]) -> Tensor:
+        length, lines = self.weights.shape[-1], self.weights.shape[3]
+        along, across = position if self.site.axis == 2 else position[::-1]
+        patch_along, query = divmod(along, length)
+        patch_across, line = divmod(across, lines)
+        patch = (patch_along, patch_across) if self.site.axis == 2 else (patch_across, patch_along)
+        row, column = patch
+        found = torch.zeros_like(self.weights[..., 0, :])
+        found[:, row, column, line] = self.weights[:, row, column, line, :, query]
+        return self._on_grid(found)
+
+    def _on_grid(self, values: Tensor) -> Tensor:
+        """(B, patch rows, patch columns, lines, heads, keys) -> (B, heads, Y, X)."""
+        order = (0, 4, 1, 5, 2, 3) if self.site.axis == 2 else (0, 4, 1, 3, 2, 5)
+        turned = values.permute(order)
+        batch, heads, rows, height, columns, width = turned.shape
+        return turned.reshape(batch, heads, rows * height, columns * width)
+
+
+RECORDS: dict[str, type[Record]] = {
+    "gate": GateRecord,
+    "vector": VectorRecord,
+    "channel": ChannelRecord,
+    "pairwise": PairwiseRecord,
+    "factored": FactoredRecord,
+    "axial": AxialRecord,
+}
+
+
+def _flat_index(position: tuple[int, ...], grid: tuple[int, ...]) -> int:
+    index = 0
+    for at, size in zip(position, grid, strict=True):
+        index = index * size + at
+    return index

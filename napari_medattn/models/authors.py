@@ -26,6 +26,11 @@ def load_authors_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     spec = getattr(model, "spec", None)
     if not isinstance(spec, ModelSpec):
         raise ModelError(f"{type(model).__name__} is not a network of the registry.", "Build it with create_model.")
+    if spec.from_authors is None:
+        raise ModelError(
+            f"The authors of {spec.title} published no code, so there are no weights of theirs.",
+            "Load a checkpoint that was trained with this network.",
+        )
     plain = {key.removeprefix("module."): tensor for key, tensor in state.items()}
     ours = spec.from_authors(model, plain)
     wanted = model.state_dict()

@@ -53,7 +53,13 @@ def get_spec(name: str) -> ModelSpec:
 
 
 def create_model(
-    name: str, *, in_channels: int = 1, num_classes: int = 2, spatial_dims: int | None = None, **options: Any
+    name: str,
+    *,
+    in_channels: int = 1,
+    num_classes: int = 2,
+    spatial_dims: int | None = None,
+    variant: str = "paper",
+    **options: Any,
 ) -> nn.Module:
     """Build a network with freshly initialised weights.
 
@@ -62,13 +68,14 @@ def create_model(
         in_channels: Image channels C, at least 1.
         num_classes: Classes K including background, at least 2.
         spatial_dims: 2 or 3; the network's own default if None.
-        **options: The network's own options, see `ModelSpec.options`.
+        variant: ``"paper"``, or one of `ModelSpec.variants`.
+        **options: The network's own options, see `ModelSpec.options`; they go before the variant's.
 
     Returns:
         A module whose ``forward`` takes (B, C, [Z,] Y, X) and returns logits (B, K, [Z,] Y, X).
 
     Raises:
-        ModelError: For an unknown name, option or value.
+        ModelError: For an unknown name, variant, option or value.
     """
     spec = get_spec(name)
     dims = spec.dims[0] if spatial_dims is None else spatial_dims
@@ -80,6 +87,7 @@ def create_model(
             f"{spec.title} cannot be built with {in_channels} input channels and {num_classes} classes.",
             "Use at least 1 channel and 2 classes (background counts as one).",
         )
+    options = {**spec.variant(variant).options, **options}
     for option in options:
         if option not in spec.options:
             near = difflib.get_close_matches(option, spec.options, n=1)

@@ -25,10 +25,14 @@ class AttentionSite:
         key: Dotted path of the module that holds the site's tap; unique in the network.
         title: The site's name for people, e.g. ``"decoder 3 gate"``.
         kind: What kind of attention it is.
-        stride: Input voxels per map position along each spatial axis, in array order.
+        stride: Input voxels per map position along each spatial axis, in array order; empty for channel
+            attention, which has no place in space.
         heads: Number of maps side by side.
         normalisation: ``"sigmoid"`` (each value in 0..1 by itself) or ``"softmax"``.
-        sums_to_one: Axes of the (B, heads, ...) map over which it sums to one; empty for sigmoid.
+        sums_to_one: Axes of the (B, heads, ...) map over which it sums to one, in each patch; empty for sigmoid.
+        axis: For axial attention, the attended axis of the (B, heads, Y, X) map: 2 along columns, 3 along rows.
+        patches: Patches along each side into which the image is cut before this site sees it.
+        channels: For channel attention, the number of channels in a head.
     """
 
     key: str
@@ -38,6 +42,14 @@ class AttentionSite:
     heads: int = 1
     normalisation: Literal["sigmoid", "softmax"] = "sigmoid"
     sums_to_one: tuple[int, ...] = ()
+    axis: int | None = None
+    patches: int = 1
+    channels: int = 0
+
+    @property
+    def spatial(self) -> bool:
+        """Whether the map has a place on the image."""
+        return self.kind != "channel"
 
     @property
     def comparable_across_tiles(self) -> bool:

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from napari_medattn.errors import ModelError
+
 State = Mapping[str, Tensor]
 BASE_ARGUMENTS = ("in_channels", "num_classes", "spatial_dims")
 
@@ -18,22 +20,54 @@ class Recipe:
     """How a network is trained, as data that the training loop obeys.
 
     Attributes:
-        optimiser: ``"adamw"`` or ``"sgd"`` (Nesterov, momentum 0.9).
+        optimiser: ``"adamw"``, ``"adam"`` (weight decay as an L2 term) or ``"sgd"``.
         learning_rate: Peak learning rate.
-        weight_decay: Decoupled (adamw) or L2 (sgd) weight decay.
-        dice_weight: Weight of the soft Dice term of the loss.
+        weight_decay: Decoupled (adamw) or L2 (adam, sgd) weight decay.
+        betas: Adam's decay rates of the two moments.
+        momentum: Momentum of sgd.
+        nesterov: Whether sgd looks ahead, as Nesterov's does.
+        batch_size: Patches per step.
+        epochs: Passes over the cases.
+        dice_weight: Weight of the Dice term of the loss.
+        dice_form: ``"soft"`` (plain sums in the denominator, foreground classes) or ``"squared"`` (sums of
+            squares in the denominator, all classes).
         cross_entropy_weight: Weight of the cross entropy term of the loss.
+        terms: Weights of the terms that the network itself adds, see `TrainingOutputs.terms`.
         warm_up: Share of the run over which the rate rises linearly.
-        decay_power: The rate then falls as ``(1 - progress) ** decay_power``.
+        decay_power: The rate then falls as ``(1 - progress) ** decay_power``; 0 keeps it.
+        halve_after: Epochs without a better held-out score after which the rate is halved; None for never.
+        gates_frozen: Epochs during which parameters that a network creates frozen stay so.
     """
 
-    optimiser: Literal["adamw", "sgd"] = "adamw"
+    optimiser: Literal["adamw", "adam", "sgd"] = "adamw"
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    momentum: float = 0.9
+    nesterov: bool = True
+    batch_size: int = 4
+    epochs: int = 100
     dice_weight: float = 1.0
+    dice_form: Literal["soft", "squared"] = "soft"
     cross_entropy_weight: float = 1.0
+    terms: Mapping[str, float] = field(default_factory=dict)
     warm_up: float = 0.03
     decay_power: float = 0.9
+    halve_after: int | None = None
+    gates_frozen: int = 0
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A named choice of a network's options, with the recipe that suits it.
+
+    Attributes:
+        options: Values of the network's own options.
+        recipe: How this variant is trained; the network's recipe if None.
+    """
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Recipe | None = None
 
 
 @dataclass(frozen=True)
@@ -46,8 +80,10 @@ class ModelSpec:
         paper: Link to the paper.
         build: The network's class; called with ``in_channels, num_classes, spatial_dims`` and options.
         dims: Supported numbers of spatial axes; the first is the default.
-        from_authors: Turns a state dict with the authors' key names into ours, given the network.
-        recipe: How it is trained unless told otherwise.
+        from_authors: Turns a state dict with the authors' key names into ours, given the network, leaving out
+            what they never use; None if they published no code.
+        recipe: How its authors train it.
+        variants: Named choices of options beside the paper's own, e.g. ``"small"``.
         notes: What a user should know, e.g. that it is a reconstruction.
     """
 
@@ -56,9 +92,24 @@ class ModelSpec:
     paper: str
     build: Callable[..., nn.Module]
     dims: tuple[int, ...]
-    from_authors: Callable[[nn.Module, State], dict[str, Tensor]]
+    from_authors: Callable[[nn.Module, State], dict[str, Tensor]] | None
     recipe: Recipe = field(default_factory=Recipe)
+    variants: Mapping[str, Variant] = field(default_factory=dict)
     notes: str = ""
+
+    def variant(self, name: str) -> Variant:
+        """The options and the recipe called ``name``; ``"paper"`` is the network as published.
+
+        Raises:
+            ModelError: If the network has no such variant.
+        """
+        if name == "paper":
+            return Variant(recipe=self.recipe)
+        if name not in self.variants:
+            known = ", ".join(("paper", *self.variants))
+            raise ModelError(f"{self.title} has no variant {name!r}.", f"Its variants are {known}.")
+        chosen = self.variants[name]
+        return Variant(chosen.options, chosen.recipe or self.recipe)
 
     @property
     def options(self) -> dict[str, Any]:

@@ -20,6 +20,10 @@ class Tap(nn.Module):
         super().__init__()
         self._listeners: list[Listener] = []
 
+    def __deepcopy__(self, memo: dict[int, object]) -> Tap:
+        """A copy of a network is not listened to."""
+        return Tap()
+
     @property
     def listened(self) -> bool:
         """Whether anybody wants the tensors of the coming forward pass."""
