@@ -152,7 +152,8 @@ class FactoredRecord(Record):
         return torch.einsum("bhc,bhc...->bh...", mean, self.keys)
 
     def _row(self, position: tuple[int, ...]) -> Tensor:
-        return torch.einsum("bhc,bhc...->bh...", self.queries[(..., *position)], self.keys)
+        at = _flat_index(position, tuple(self.queries.shape[3:]))
+        return torch.einsum("bhc,bhc...->bh...", self.queries.flatten(3)[..., at], self.keys)
 
 
 @dataclass(frozen=True, eq=False)
