@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from napari_medattn.models import Recipe
+from napari_medattn.models import Recipe, TrainingOutputs
 
 
 def weighted_cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
@@ -62,3 +62,17 @@ def recipe_loss(recipe: Recipe, logits: Tensor, labels: Tensor, weight: Tensor) 
     if recipe.dice_weight:
         loss = loss + recipe.dice_weight * weighted_soft_dice_loss(logits, labels, weight)
     return loss
+
+
+def network_loss(recipe: Recipe, outputs: TrainingOutputs, labels: Tensor, weight: Tensor) -> Tensor:
+    """The recipe's loss of everything that a network wants scored, and the terms that it adds itself.
+
+    Args:
+        recipe: Weights of the losses and of the network's own terms; a term that it does not name does not count.
+        outputs: What the network gave for the batch.
+        labels: (B, spatial) int64.
+        weight: (B, spatial) >= 0.
+    """
+    losses = [recipe_loss(recipe, logits, labels, weight) for logits in outputs.supervised]
+    losses += [recipe.terms[name] * term.float() for name, term in outputs.terms.items() if name in recipe.terms]
+    return torch.stack(losses).sum()
