@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tests.parity_families import unets
+from tests.parity_families import msdual, unets
 
-FAMILIES: tuple[ModuleType, ...] = (unets,)
+FAMILIES: tuple[ModuleType, ...] = (unets, msdual)
 
 
 def build(meta: dict[str, Any]) -> nn.Module | None:
