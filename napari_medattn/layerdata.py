@@ -141,7 +141,7 @@ def mask_to_layer(prediction: Prediction, image: Any) -> LayerData:
 def attention_to_layer(
     found: AttentionMap, image: Any, record: Mapping[str, Any], on_image: NDArray[np.float32]
 ) -> LayerData:
-    """One attention map on the image layer: limits 0..1 for gates, so that maps compare.
+    """One attention map on the image layer, the mean of its heads: limits 0..1 for gates, so that maps compare.
 
     Args:
         found: The map.
@@ -151,7 +151,6 @@ def attention_to_layer(
     """
     mean = on_image.mean(axis=0) if len(on_image) > 1 else on_image[0]
     data = mean if found.prepared.source.spatial_dims == 3 else mean[0]
-    limits = (0.0, 1.0) if found.site.normalisation == "sigmoid" else (0.0, float(data.max()) or 1.0)
     meta = {
         "site": found.site.key,
         "kind": found.site.kind,
@@ -164,7 +163,7 @@ def attention_to_layer(
         {
             "name": f"{image.name} {found.site.title}",
             "colormap": "inferno",
-            "contrast_limits": limits,
+            "contrast_limits": found.limits(mean),
             "opacity": 0.6,
             "blending": "translucent",
             "projection_mode": "none",

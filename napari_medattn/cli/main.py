@@ -7,7 +7,7 @@ import sys
 import typer
 
 from napari_medattn._version import __version__
-from napari_medattn.cli import demo, doctor, evaluate, finetune, models, predict, train
+from napari_medattn.cli import demo, doctor, evaluate, finetune, import_weights, models, predict, train
 from napari_medattn.cli.terminal import console, say_error
 from napari_medattn.errors import MedAttnError
 
@@ -25,6 +25,7 @@ app.command("predict")(predict.predict)
 app.command("train")(train.train)
 app.command("finetune")(finetune.finetune)
 app.command("evaluate")(evaluate.evaluate)
+app.command("import-weights")(import_weights.import_weights)
 app.command("doctor")(doctor.doctor)
 
 

@@ -27,12 +27,20 @@ class Preparation:
         intensity: ``"zscore"`` clips to the 0.5 and 99.5 percentiles, then gives mean 0 and standard
             deviation 1 per channel; ``"window"`` maps `window` to 0..1 and clips; ``"none"``.
         window: Lower and upper limit for ``"window"``.
+        neighbours: Slices on either side of each that a 2-D network sees as further channels ("2.5-D"); the
+            outermost slice goes on beyond the volume's end.
     """
 
     orientation: str | None = "RAS"
     spacing: Triple | None = None
     intensity: Literal["zscore", "window", "none"] = "zscore"
     window: tuple[float, float] | None = None
+    neighbours: int = 0
+
+    @property
+    def slices(self) -> int:
+        """Slices that the network sees at once."""
+        return 2 * self.neighbours + 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +48,7 @@ class Prepared:
     """A volume ready for a network, with the way back.
 
     Attributes:
-        array: (C, Z, Y, X) float32 on the prepared grid.
+        array: (C, Z, Y, X) float32 on the prepared grid; with neighbours, C runs over slices, then channels.
         source: The volume it was made from.
         turn: The axis change between source and prepared grid.
         turned_shape: The source's shape in prepared axis order, before resampling.
@@ -89,7 +97,8 @@ def prepare(volume: Volume, how: Preparation) -> Prepared:
     elif how.spacing is not None:
         spacing = turn.reorder(volume.grid.spacing)
         turned = resample(turned, _target_shape(shape, spacing, how.spacing, volume.spatial_dims))
-    return Prepared(normalise(turned, how), volume, turn, shape, tuple(notes))
+    array = with_neighbours(normalise(turned, how), how.neighbours)
+    return Prepared(array, volume, turn, shape, tuple(notes))
 
 
 def normalise(values: NDArray[np.generic], how: Preparation) -> Float:
@@ -107,6 +116,17 @@ def normalise(values: NDArray[np.generic], how: Preparation) -> Float:
             np.subtract(channel, channel.mean(dtype=np.float64), out=channel)
             np.divide(channel, max(float(channel.std(dtype=np.float64)), 1e-6), out=channel)
     return result
+
+
+def with_neighbours(values: Float, count: int) -> Float:
+    """(C, Z, Y, X) -> ((2 count + 1) C, Z, Y, X): each slice together with ``count`` slices on either side."""
+    if not count:
+        return values
+    last = values.shape[1] - 1
+    positions = np.arange(values.shape[1])
+    return np.concatenate(
+        [values[:, np.clip(positions + offset, 0, last)] for offset in range(-count, count + 1)], dtype=np.float32
+    )
 
 
 def resample(values: NDArray[np.generic], shape: tuple[int, int, int], order: int = 1) -> Float:

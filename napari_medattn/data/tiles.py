@@ -97,6 +97,24 @@ class Stitcher:
         return self._sum
 
 
+class TileMean:
+    """The mean over tiles of an output that has no place in space."""
+
+    def __init__(self) -> None:
+        self._sum: Float | None = None
+        self._count = 0
+
+    def add(self, start: Shape, values: Float) -> None:
+        """Add one tile's output, wherever the tile begins."""
+        self._sum = values.copy() if self._sum is None else self._sum + values
+        self._count += 1
+
+    def result(self) -> Float:
+        """The mean."""
+        assert self._sum is not None
+        return self._sum / np.float32(self._count)
+
+
 def gaussian(size: Shape, relative_sigma: float = 0.125) -> Float:
     """Separable weights, 1 in the middle and never below 1e-3; sigma is a share of each side."""
     weight = np.ones((), np.float32)

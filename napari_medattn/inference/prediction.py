@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from napari_medattn.data import Prepared, Volume
 from napari_medattn.data.prepare import resample
+from napari_medattn.errors import InputError
 from napari_medattn.models import AttentionSite
 
 Float = NDArray[np.float32]
@@ -22,21 +24,50 @@ class AttentionMap:
 
     Attributes:
         site: The site that it comes from.
-        values: (heads, Z, Y, X) float32 on the prepared grid, one position per ``site.stride`` voxels.
+        values: (heads, Z, Y, X) float32 on the prepared grid, one position per ``site.stride`` voxels; for
+            channel attention the mean matrix (heads, 1, C, C) of all tiles.
         prepared: The volume that the network saw.
+        tile: (Z, Y, X) of the tiles in voxels; softmax maps are normalised inside each of them.
     """
 
     site: AttentionSite
     values: Float
     prepared: Prepared
+    tile: tuple[int, ...]
+
+    @property
+    def even_share(self) -> float:
+        """What a softmax map would be everywhere if it did not prefer any position; 1 for other maps."""
+        axes = [axis - 2 - len(self.site.stride) for axis in self.site.sums_to_one]
+        positions = [self.tile[axis] / self.site.stride[axis] / self.site.patches for axis in axes]
+        return 1.0 / math.prod(positions)
 
     def on_image(self) -> Float:
-        """The map (heads, Z, Y, X) interpolated linearly onto the source image's own grid."""
+        """The map (heads, Z, Y, X) interpolated linearly onto the source image's own grid.
+
+        Sigmoid maps keep their values. Softmax maps are given in multiples of the even share, because the share
+        itself depends on how many positions a tile has.
+
+        Raises:
+            InputError: For channel attention, which has no place on the image.
+        """
+        if not self.site.spatial:
+            raise InputError(
+                f"{self.site.title} is channel attention, which has no place on the image.",
+                "Read its matrix from `values`.",
+            )
         shape = self.prepared.array.shape[1:]
         stride = (1,) * (3 - len(self.site.stride)) + self.site.stride
         covered = tuple(n * step for n, step in zip(self.values.shape[1:], stride, strict=True))
         fine = resample(self.values, (covered[0], covered[1], covered[2]))
-        return self.prepared.restore(fine[:, : shape[0], : shape[1], : shape[2]])
+        found = self.prepared.restore(fine[:, : shape[0], : shape[1], : shape[2]])
+        return found if self.even_share == 1 else found / np.float32(self.even_share)
+
+    def limits(self, on_image: Float) -> tuple[float, float]:
+        """Display limits for `on_image`: 0..1 for sigmoids, else from nothing to nearly the highest."""
+        if self.site.normalisation == "sigmoid":
+            return 0.0, 1.0
+        return 0.0, max(2.0, float(np.percentile(on_image.ravel()[:: max(1, on_image.size // 1_000_000)], 99.8)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +80,7 @@ class Prediction:
         class_names: Names of the classes.
         probabilities: (K, Z, Y, X) float32 summing to one over K, if asked for.
         uncertainty: (Z, Y, X) float32, entropy of the probabilities divided by log K, if asked for.
+        sites: All attention sites of the network.
         attention: Maps of the sites that were asked for, by key.
         record: How the mask was made, as plain data.
     """
@@ -58,5 +90,6 @@ class Prediction:
     class_names: tuple[str, ...]
     probabilities: Float | None = None
     uncertainty: Float | None = None
+    sites: tuple[AttentionSite, ...] = ()
     attention: Mapping[str, AttentionMap] = field(default_factory=dict)
     record: Mapping[str, Any] = field(default_factory=dict)

@@ -14,17 +14,17 @@ from napari_medattn.attention import capture_attention
 from napari_medattn.data import Volume
 from napari_medattn.device import resolve_device
 from napari_medattn.errors import InputError
-from napari_medattn.models import AttentionSite, attention_sites
+from napari_medattn.models import AttentionSite, attention_sites, prepare_for_inference
 from napari_medattn.store import Card, Checkpoint
 
 Float = NDArray[np.float32]
 
 
 class Predictor:
-    """A network in evaluation mode with what is known of it.
+    """A network made ready for inference, with what is known of it.
 
     Args:
-        model: The network; it is moved to ``device`` and used as it is, not copied.
+        model: The network; it is copied, so that later training does not change this predictor.
         card: Its card.
         device: Where to compute.
     """
@@ -32,7 +32,8 @@ class Predictor:
     def __init__(self, model: nn.Module, card: Card, device: torch.device) -> None:
         self.card, self.device = card, device
         layout = torch.channels_last_3d if card.spatial_dims == 3 else torch.channels_last
-        self.model = model.to(device=device, memory_format=layout).eval()  # type: ignore[call-overload]
+        fast = prepare_for_inference(model)
+        self.model = fast.to(device=device, memory_format=layout)  # type: ignore[call-overload]
         self.sites: dict[str, AttentionSite] = {site.key: site for site in attention_sites(model)}
 
     @classmethod
@@ -52,10 +53,11 @@ class Predictor:
         Raises:
             InputError: Saying what differs and what to choose instead.
         """
-        if volume.channels != self.card.in_channels:
+        channels = self.card.in_channels // self.card.preparation.slices
+        if volume.channels != channels:
             what = "an RGB image" if volume.channels in (3, 4) else f"an image of {volume.channels} channels"
             raise InputError(
-                f"{volume.name} is {what}, {self.card.name} was trained on {self.card.in_channels} channel(s).",
+                f"{volume.name} is {what}, {self.card.name} was trained on {channels} channel(s).",
                 "Choose a checkpoint for such images, or open one channel of it as an image of its own.",
             )
         if self.card.spatial_dims == 3 and volume.grid.shape[0] == 1:
@@ -73,7 +75,8 @@ class Predictor:
             sites: Keys of the sites whose maps are wanted.
 
         Returns:
-            Class probabilities (B, K, Z, Y, X), and maps (B, heads, Z', Y', X') by site.
+            Class probabilities (B, K, Z, Y, X), and maps (B, heads, Z', Y', X') by site; for sites of channel
+            attention (B, heads, 1, C, C).
         """
         flat = self.card.spatial_dims == 2
         x = torch.from_numpy(tiles).to(self.device)
@@ -82,7 +85,7 @@ class Predictor:
             logits = self.model(x[:, :, 0] if flat else x)
         found = logits.float().softmax(dim=1)
         maps = {key: record.maps() for key, record in captured.items()}
-        return _numpy(found, flat), {key: _numpy(tensor, flat) for key, tensor in maps.items()}
+        return _numpy(found), {key: _numpy(tensor) for key, tensor in maps.items()}
 
     def free(self) -> None:
         """Give memory that the device only caches back to it."""
@@ -90,10 +93,10 @@ class Predictor:
             torch.cuda.empty_cache()
 
 
-def _numpy(tensor: Tensor, flat: bool) -> Float:
+def _numpy(tensor: Tensor) -> Float:
     """(B, N, [Z,] Y, X) on any device -> (B, N, Z, Y, X) in memory."""
     values: Float = tensor.float().cpu().numpy()
-    return values[:, :, None] if flat else values
+    return values[:, :, None] if values.ndim == 4 else values
 
 
 def _three_axes(stride: tuple[int, ...]) -> tuple[int, ...]:

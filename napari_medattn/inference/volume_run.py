@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from napari_medattn._version import __version__
 from napari_medattn.attention.capture import choose_sites
 from napari_medattn.data import Prepared, Volume, prepare
-from napari_medattn.data.tiles import Stitcher, TilePlan, cut, plan_tiles
+from napari_medattn.data.tiles import Stitcher, TileMean, TilePlan, cut, plan_tiles
 from napari_medattn.device import describe_device
 from napari_medattn.events import Progress, run_to_end
 from napari_medattn.inference.prediction import AttentionMap, Prediction
@@ -105,7 +105,10 @@ def segment_steps(
         class_names=predictor.card.class_names,
         probabilities=on_grid if probabilities else None,
         uncertainty=_entropy(on_grid) if uncertainty and on_grid is not None else None,
-        attention={key: AttentionMap(predictor.sites[key], values, prepared) for key, values in blended.items()},
+        sites=tuple(predictor.sites.values()),
+        attention={
+            key: AttentionMap(predictor.sites[key], values, prepared, plan.tile) for key, values in blended.items()
+        },
         record=_record(predictor, prepared, plan, overlap, time.monotonic() - began),
     )
 
@@ -122,7 +125,7 @@ def _run_tiles(
     predictor: Predictor, prepared: Prepared, plan: TilePlan, keys: Sequence[str]
 ) -> Generator[Progress, None, dict[str, Float]]:
     """The blended probabilities under ``""`` and the blended maps under their keys, on the padded grid."""
-    stitchers: dict[str, Stitcher] = {}
+    stitchers: dict[str, Stitcher | TileMean] = {}
     began, done = time.monotonic(), 0
     yield Progress("segmenting", 0, len(plan), "tiles")
     for starts in _batches(plan.starts, _batch_size(plan)):
@@ -130,13 +133,19 @@ def _run_tiles(
         outputs, maps = predictor.probabilities(tiles, keys)
         for key, values in {"": outputs, **maps}.items():
             if key not in stitchers:
-                stride = [t // n for t, n in zip(plan.tile, values.shape[2:], strict=True)]
-                stitchers[key] = Stitcher(plan, values.shape[1], tuple(stride))
+                placed = not key or predictor.sites[key].spatial
+                stitchers[key] = _stitcher(plan, values.shape) if placed else TileMean()
             for start, one in zip(starts, values, strict=True):
                 stitchers[key].add(start, one)
         done += len(starts)
         yield Progress("segmenting", done, len(plan), "tiles", time.monotonic() - began)
     return {key: stitcher.result() for key, stitcher in stitchers.items()}
+
+
+def _stitcher(plan: TilePlan, shape: tuple[int, ...]) -> Stitcher:
+    """For outputs (B, channels, Z, Y, X) of one tile."""
+    stride = tuple(t // n for t, n in zip(plan.tile, shape[2:], strict=True))
+    return Stitcher(plan, shape[1], stride)
 
 
 def _batches(items: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:

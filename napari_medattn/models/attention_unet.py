@@ -12,6 +12,8 @@ trained where linear interpolation aligned corners, while the same code on a cur
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,6 +24,7 @@ from napari_medattn.models.convolution import CONV, LINEAR, ConvBlock, ConvUnit,
 from napari_medattn.models.grid_gate import Compatibility, GatedSkip, GridGate
 from napari_medattn.models.registry import register
 from napari_medattn.models.site import AttentionSite
+from napari_medattn.models.spec import Recipe, Variant
 from napari_medattn.models.unet_names import from_unet_names
 
 WIDTHS = (64, 128, 256, 512, 1024)
@@ -50,12 +53,30 @@ class DeepHead(nn.Module):
         return F.interpolate(logits, scale_factor=self.scale, mode=LINEAR[self.dims], align_corners=self.align_corners)
 
 
+# The authors' configuration of the CT network; their option object never selects Adam.
+RECIPE = Recipe(
+    optimiser="sgd",
+    learning_rate=1e-4,
+    weight_decay=1e-6,
+    batch_size=2,
+    epochs=1000,
+    cross_entropy_weight=0.0,
+    dice_form="per_image",
+    warm_up=0.0,
+    decay_power=0.0,
+    halve_every=250,
+)
+SMALL = {"small": Variant(options={"feature_scale": 8}, recipe=Recipe())}
+
+
 @register(
     "attention_unet",
     title="Attention U-Net",
     paper="https://arxiv.org/abs/1804.03999",
     dims=(3, 2),
     from_authors=from_unet_names,
+    recipe=RECIPE,
+    variants=SMALL,
 )
 class AttentionUNet(nn.Module):
     """Attention U-Net: sigmoid gates on skips 2, 3 and 4, each fed by the decoder stage below.
@@ -108,8 +129,19 @@ class AttentionUNet(nn.Module):
                 self.add_module(f"skip{stage}", GatedSkip(gates, combine))
             self.add_module(f"decode{stage}", UpBlock(dims, width, deep, align_corners=align_corners))
             self.add_module(f"head{stage}", DeepHead(dims, width, num_classes, 2 ** (stage - 1), align_corners))
-        self.fuse = CONV[dims](4 * num_classes, num_classes, 1)
+        self.fuse: Any = CONV[dims](4 * num_classes, num_classes, 1)
         initialise(self)
+
+    @torch.no_grad()
+    def folded(self) -> AttentionUNet:
+        """The fusion moves into the heads, in front of their resizing: both are linear, so what is left is a sum."""
+        heads: list[Any] = [self.get_submodule(f"head{stage}").conv for stage in (1, 2, 3, 4)]
+        for conv, share in zip(heads, self.fuse.weight.flatten(1).chunk(4, dim=1), strict=True):
+            conv.weight.copy_((share @ conv.weight.flatten(1)).view_as(conv.weight))
+            conv.bias.copy_(share @ conv.bias)
+        heads[0].bias += self.fuse.bias
+        self.fuse = None
+        return self
 
     def sites(self) -> list[AttentionSite]:
         """The gates, deepest first, as a forward pass reaches them."""
@@ -147,4 +179,6 @@ class AttentionUNet(nn.Module):
             # The first gate sees the bottleneck's gating signal, the decoder itself goes on from the bottleneck.
             x = gating = self.get_submodule(f"decode{stage}")(skip, x)
             logits.append(self.get_submodule(f"head{stage}")(x))
+        if self.fuse is None:
+            return sum(logits[1:], logits[0])  # type: ignore[no-any-return]
         return self.fuse(torch.cat(logits[::-1], dim=1))  # type: ignore[no-any-return]

@@ -28,7 +28,8 @@ class AttentionSite:
         stride: Input voxels per map position along each spatial axis, in array order; empty for channel
             attention, which has no place in space.
         heads: Number of maps side by side.
-        normalisation: ``"sigmoid"`` (each value in 0..1 by itself) or ``"softmax"``.
+        normalisation: ``"sigmoid"`` (each value in 0..1 by itself), ``"softmax"``, or ``"l2"`` (the squares sum to one
+            over the positions, values may be negative).
         sums_to_one: Axes of the (B, heads, ...) map over which it sums to one, in each patch; empty for sigmoid.
         axis: For axial attention, the attended axis of the (B, heads, Y, X) map: 2 along columns, 3 along rows.
         patches: Patches along each side into which the image is cut before this site sees it.
@@ -40,7 +41,7 @@ class AttentionSite:
     kind: SiteKind
     stride: tuple[int, ...]
     heads: int = 1
-    normalisation: Literal["sigmoid", "softmax"] = "sigmoid"
+    normalisation: Literal["sigmoid", "softmax", "l2"] = "sigmoid"
     sums_to_one: tuple[int, ...] = ()
     axis: int | None = None
     patches: int = 1
@@ -61,4 +62,7 @@ class AttentionSite:
         """One line that says what the numbers mean."""
         if self.normalisation == "sigmoid":
             return f"sigmoid gate 0..1: {_MEANING[self.kind]}"
-        return f"softmax, normalised inside its tile: {_MEANING[self.kind]}"
+        if self.normalisation == "l2":
+            return f"unit length inside its tile, either sign: {_MEANING[self.kind]}"
+        unit = " in multiples of an even share" if self.sums_to_one and self.spatial else ""
+        return f"softmax, normalised inside its tile{unit}: {_MEANING[self.kind]}"

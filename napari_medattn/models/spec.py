@@ -29,12 +29,14 @@ class Recipe:
         batch_size: Patches per step.
         epochs: Passes over the cases.
         dice_weight: Weight of the Dice term of the loss.
-        dice_form: ``"soft"`` (plain sums in the denominator, foreground classes) or ``"squared"`` (sums of
-            squares in the denominator, all classes).
+        dice_form: ``"soft"`` (plain sums in the denominator, foreground classes, pooled over the batch),
+            ``"squared"`` (sums of squares in the denominator, all classes, pooled) or ``"per_image"`` (plain
+            sums, all classes, each image by itself).
         cross_entropy_weight: Weight of the cross entropy term of the loss.
         terms: Weights of the terms that the network itself adds, see `TrainingOutputs.terms`.
         warm_up: Share of the run over which the rate rises linearly.
         decay_power: The rate then falls as ``(1 - progress) ** decay_power``; 0 keeps it.
+        halve_every: Epochs after which the rate is halved, again and again; None for never.
         halve_after: Epochs without a better held-out score after which the rate is halved; None for never.
         gates_frozen: Epochs during which parameters that a network creates frozen stay so.
     """
@@ -48,11 +50,12 @@ class Recipe:
     batch_size: int = 4
     epochs: int = 100
     dice_weight: float = 1.0
-    dice_form: Literal["soft", "squared"] = "soft"
+    dice_form: Literal["soft", "squared", "per_image"] = "soft"
     cross_entropy_weight: float = 1.0
     terms: Mapping[str, float] = field(default_factory=dict)
     warm_up: float = 0.03
     decay_power: float = 0.9
+    halve_every: int | None = None
     halve_after: int | None = None
     gates_frozen: int = 0
 

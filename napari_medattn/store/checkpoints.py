@@ -108,9 +108,13 @@ def save_checkpoint(card: Card, model: nn.Module, folder: Path | str | None = No
     Raises:
         SaveError: If it cannot be written; an older checkpoint of that name is then still whole.
         CheckpointError: If the name is no plain file name.
+        ModelError: If the network was prepared for inference.
     """
     from safetensors.torch import save
 
+    from napari_medattn.models.folding import check_trainable
+
+    check_trainable(model)
     if not card.name or Path(card.name).name != card.name or card.name.startswith("."):
         raise CheckpointError(f"{card.name!r} is no name for a checkpoint.", "Use letters, digits, - and _.")
     folder = make_folder(Path(folder) if folder is not None else user_folder())

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import nn
 
 from napari_medattn.device import describe_device
 from napari_medattn.errors import TrainingError
@@ -81,12 +82,13 @@ def finetune_steps(
         predictor.check(example.volume)
     cases = [prepare_example(example, card.preparation, len(card.class_names)) for example in examples]
     before = yield from agreement_steps(predictor, examples)
+    model = checkpoint.build()
     patch = tuple(-(-side // step) * step for side, step in zip(card.tile, predictor.stride, strict=True))
     sampler = PatchSampler(cases, (patch[0], patch[1], patch[2]), card.spatial_dims, config.augmentation, config.seed)
-    yield from train_steps(predictor.model, sampler, config, predictor.device)
-    after = yield from agreement_steps(predictor, examples)
+    yield from train_steps(model, sampler, config, predictor.device)
+    after = yield from agreement_steps(Predictor(model, card, predictor.device), examples)
     yield Progress("saving", 0, 0)
-    return _save(checkpoint, predictor, examples, config, name, (before, after), time.monotonic() - began)
+    return _save(checkpoint, model, predictor.device, examples, config, name, (before, after), time.monotonic() - began)
 
 
 def agreement_steps(predictor: Predictor, examples: Sequence[Example]) -> Generator[Progress, None, float]:
@@ -106,7 +108,8 @@ def _counted(example: Example) -> int:
 
 def _save(
     parent: Checkpoint,
-    predictor: Predictor,
+    model: nn.Module,
+    device: torch.device,
     examples: Sequence[Example],
     config: TrainingConfig,
     name: str,
@@ -122,7 +125,7 @@ def _save(
         trained_on=f"{card.trained_on or 'nothing'}; then {voxels} vouched voxels of {len(examples)} case(s)",
         training={
             "config": config.to_json(),
-            "device": describe_device(predictor.device),
+            "device": describe_device(device),
             "torch": torch.__version__,
             "minutes": round(seconds / 60, 2),
             "parent_training": card.training,
@@ -136,4 +139,4 @@ def _save(
         parent_name=card.name,
         created=now(),
     )
-    return save_checkpoint(new, predictor.model.to("cpu"))
+    return save_checkpoint(new, model.to("cpu"))

@@ -15,8 +15,10 @@ from torch import nn
 
 from napari_medattn.errors import TrainingError
 from napari_medattn.events import Progress, TrainingStep, Validation
-from napari_medattn.models import Recipe
-from napari_medattn.training.losses import divergence, recipe_loss
+from napari_medattn.models import Recipe, training_outputs
+from napari_medattn.models.folding import check_trainable
+from napari_medattn.training.losses import divergence, network_loss
+from napari_medattn.training.optimiser import Schedule, make_optimiser
 from napari_medattn.training.patches import Augmentation, PatchSampler
 
 GRADIENT_LIMIT = 12.0
@@ -31,7 +33,7 @@ class TrainingConfig:
     Attributes:
         epochs: Passes over the cases (one patch per case and pass); give this or ``seconds``.
         seconds: Time budget.
-        batch_size: Patches per step.
+        batch_size: Patches per step; the recipe's if None.
         recipe: Loss, optimiser and schedule.
         augmentation: How patches are varied.
         seed: Everything random follows from it.
@@ -45,7 +47,7 @@ class TrainingConfig:
 
     epochs: int | None = None
     seconds: float | None = None
-    batch_size: int = 4
+    batch_size: int | None = None
     recipe: Recipe = field(default_factory=Recipe)
     augmentation: Augmentation = field(default_factory=Augmentation)
     seed: int = 0
@@ -59,8 +61,13 @@ class TrainingConfig:
             raise TrainingError("A training needs either epochs or seconds.", "Give one of the two.")
         if self.precision not in ("fp32", "bf16"):
             raise TrainingError(f"There is no precision {self.precision!r}.", "Use fp32 or bf16.")
-        if (self.epochs or 0) < 0 or (self.seconds or 0) < 0 or self.batch_size < 1:
+        if (self.epochs or 0) < 0 or (self.seconds or 0) < 0 or self.batch < 1:
             raise TrainingError(f"A training cannot run with {self}.", "Use positive numbers.")
+
+    @property
+    def batch(self) -> int:
+        """Patches per step."""
+        return self.recipe.batch_size if self.batch_size is None else self.batch_size
 
     def to_json(self) -> dict[str, Any]:
         """As plain data for a card."""
@@ -91,25 +98,31 @@ def train_steps(
     """
     if config.precision == "bf16" and device.type == "cpu":
         raise TrainingError("bf16 training on the CPU gives wrong gradients at times.", "Use fp32 or a GPU.")
+    check_trainable(model)
     torch.manual_seed(config.seed)
     layout = torch.channels_last_3d if sampler.spatial_dims == 3 else torch.channels_last
     model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
     _training_mode(model, config)
-    trained = [p for p in model.parameters() if p.requires_grad]
+    frozen = [p for p in model.parameters() if not p.requires_grad]
     before = copy.deepcopy(model).eval() if config.hold else None
-    optimiser = _optimiser(config.recipe, trained)
-    steps_per_epoch = math.ceil(len(sampler.cases) / config.batch_size)
+    optimiser = make_optimiser(config.recipe, model)
+    schedule = Schedule(config.recipe)
+    steps_per_epoch = math.ceil(len(sampler.cases) / config.batch)
     clock = _Clock(config, steps_per_epoch)
     best = -math.inf
 
     while clock.progress < 1:
+        epoch = clock.step // steps_per_epoch
+        if epoch >= config.recipe.gates_frozen:
+            for parameter in frozen:
+                parameter.requires_grad_(True)
         for group in optimiser.param_groups:
-            group["lr"] = _learning_rate(config.recipe, clock.progress)
-        images, labels, weights = (part.to(device) for part in sampler.batch(config.batch_size))
+            group["lr"] = schedule.rate(clock.progress, epoch)
+        images, labels, weights = (part.to(device) for part in sampler.batch(config.batch))
         images = images.contiguous(memory_format=layout)
         with _autocast(config.precision, device):
-            logits = model(images)
-        loss = recipe_loss(config.recipe, logits, labels, weights)
+            outputs = training_outputs(model, images)
+        loss = network_loss(config.recipe, outputs, labels, weights)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise TrainingError(
@@ -119,10 +132,10 @@ def train_steps(
         if before is not None:
             with torch.no_grad():
                 opinion = before(images)
-            loss = loss + config.hold * divergence(logits.float(), opinion.float(), (weights == 0).float())
+            loss = loss + config.hold * divergence(outputs.logits.float(), opinion.float(), (weights == 0).float())
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = float(nn.utils.clip_grad_norm_(trained, GRADIENT_LIMIT))
+        norm = float(nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_LIMIT))
         if not math.isfinite(norm):
             raise TrainingError(
                 f"The gradients became {norm} after {clock.step} steps; nothing was saved.",
@@ -136,6 +149,7 @@ def train_steps(
             _training_mode(model, config)
             mean = sum(dice.values()) / len(dice)
             best, is_best = max(best, mean), mean > best
+            schedule.scored(clock.step / steps_per_epoch, is_best)
             yield Validation(clock.step, clock.step // steps_per_epoch, dice, is_best)
     model.eval()
 
@@ -178,22 +192,8 @@ def _training_mode(model: nn.Module, config: TrainingConfig) -> None:
     model.train()
     if config.freeze_statistics:
         for part in model.modules():
-            if isinstance(part, nn.BatchNorm2d | nn.BatchNorm3d):
+            if isinstance(part, nn.modules.batchnorm._BatchNorm):
                 part.eval()
-
-
-def _optimiser(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    if recipe.optimiser == "sgd":
-        return torch.optim.SGD(
-            parameters, recipe.learning_rate, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay
-        )
-    return torch.optim.AdamW(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay)
-
-
-def _learning_rate(recipe: Recipe, progress: float) -> float:
-    rising = min(1.0, (progress + 1e-3) / recipe.warm_up) if recipe.warm_up else 1.0
-    falling = float(max(1.0 - progress, 1e-4) ** recipe.decay_power)
-    return recipe.learning_rate * rising * falling
 
 
 def _autocast(precision: str, device: torch.device) -> Any:

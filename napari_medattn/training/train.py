@@ -26,6 +26,10 @@ from napari_medattn.training.loop import Event, TrainingConfig, train_steps
 from napari_medattn.training.patches import PatchSampler
 
 
+LARGEST_PATCH = {2: (1, 256, 256), 3: (32, 48, 48)}
+Triple = tuple[int, int, int]
+
+
 @dataclass(frozen=True)
 class TrainPlan:
     """What to train.
@@ -36,7 +40,8 @@ class TrainPlan:
         title: One line for people.
         spatial_dims: 2 or 3; None for the network's default.
         options: The network's own options.
-        patch: Training patch (Z, Y, X); Z = 1 for a 2-D network.
+        patch: Training patch (Z, Y, X), Z = 1 for a 2-D network; if None, about the median size of the cases,
+            but not more than `LARGEST_PATCH`.
         tile: Tile (Z, Y, X) that `segment` will use; the patch if None.
         preparation: How images are prepared.
         validation: Cases held out for scoring.
@@ -51,8 +56,8 @@ class TrainPlan:
     title: str = ""
     spatial_dims: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
-    patch: tuple[int, int, int] = (32, 48, 32)
-    tile: tuple[int, int, int] | None = None
+    patch: Triple | None = None
+    tile: Triple | None = None
     preparation: Preparation = field(default_factory=Preparation)
     validation: int = 30
     split_seed: int = 0
@@ -82,7 +87,7 @@ def train_on_folder(
     where = resolve_device(device)
     training, held_out = folder.split(plan.validation, plan.split_seed)
     dims = plan.spatial_dims or get_spec(plan.network).dims[0]
-    if dims == 2 and plan.patch[0] != 1:
+    if dims == 2 and plan.patch is not None and plan.patch[0] != 1:
         raise TrainingError(f"A 2-D network cannot train on patches of {plan.patch}.", "Use a patch of 1,Y,X.")
 
     cases = []
@@ -99,6 +104,7 @@ def train_on_folder(
         **plan.options,
     }
     model = create_model(plan.network, **arguments)
+    patch = plan.patch or choose_patch([case.labels.shape for case in cases], model.stride)  # type: ignore[arg-type]
     card = Card(
         name=plan.name,
         title=plan.title,
@@ -106,10 +112,10 @@ def train_on_folder(
         arguments=arguments,
         class_names=folder.class_names,
         preparation=plan.preparation,
-        tile=plan.tile or plan.patch,
+        tile=plan.tile or patch,
         limits=plan.limits,
     )
-    sampler = PatchSampler(cases, plan.patch, dims, plan.config.augmentation, plan.config.seed)
+    sampler = PatchSampler(cases, patch, dims, plan.config.augmentation, plan.config.seed)
 
     def validate(network: nn.Module) -> dict[str, float]:
         return mean_dice(score_network(Predictor(network, card, where), examples), folder.class_names)
@@ -138,6 +144,15 @@ def train_on_folder(
         },
     )
     return save_checkpoint(card, model.to("cpu"), out)
+
+
+def choose_patch(shapes: Sequence[tuple[int, ...]], stride: tuple[int, ...]) -> Triple:
+    """A patch that suits cases of (Z, Y, X) shapes: their median size, up to a multiple of the stride."""
+    dims = len(stride)
+    steps = (1,) * (3 - dims) + stride
+    sizes = zip(np.median(shapes, axis=0), LARGEST_PATCH[dims], steps, strict=True)
+    z, y, x = (-(-int(min(median, largest)) // step) * step for median, largest, step in sizes)
+    return z, y, x
 
 
 def score_network(predictor: Predictor, examples: Sequence[Example]) -> list[dict[int, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from napari_medattn.training.examples import Example
 from napari_medattn.widgets.edit_watch import EditWatch
 
 if TYPE_CHECKING:
-    from napari_medattn.inference import Prediction
+    from napari_medattn.inference import AttentionMap, Prediction, Predictor
 
 
 class Case:
@@ -46,6 +47,7 @@ class Case:
         self.uncertainty: Image | None = None
         self._masks: dict[tuple[str, ...], tuple[Labels, EditWatch]] = {}
         self.prediction: Prediction | None = None
+        self.predictor: Predictor | None = None
         self.maps: dict[str, Image] = {}
         viewer.layers.events.removed.connect(self._removed)
 
@@ -65,7 +67,7 @@ class Case:
         """Voxels that a person edited."""
         return self.watch.log.edited_count if self.watch else 0
 
-    def show(self, prediction: Prediction, *, keep_edits: bool = True) -> int:
+    def show(self, prediction: Prediction, predictor: Predictor, *, keep_edits: bool = True) -> int:
         """Show a new prediction, as one undo step where there is a mask already.
 
         There is one mask per list of classes: a checkpoint of other classes does not touch what was corrected
@@ -73,12 +75,13 @@ class Case:
 
         Args:
             prediction: What the network says.
+            predictor: The network.
             keep_edits: Leave voxels alone that a person edited or confirmed.
 
         Returns:
             Number of voxels that were kept as the person had them although the network disagrees.
         """
-        self.prediction = prediction
+        self.prediction, self.predictor = prediction, predictor
         data, kwargs, _ = mask_to_layer(prediction, self.image)
         names = tuple(prediction.class_names)
         if names in self._masks and self._masks[names][0].data.shape == data.shape:
@@ -106,6 +109,11 @@ class Case:
         self.mask.metadata[KEY] = {**self.mask.metadata[KEY], "record": dict(prediction.record)}
         self.mask_changed.emit()
         return kept
+
+    def add_map(self, found: AttentionMap) -> None:
+        """Take in a map that was made after the mask."""
+        assert self.prediction is not None
+        self.prediction = replace(self.prediction, attention={**self.prediction.attention, found.site.key: found})
 
     def show_map(self, key: str, on_image: NDArray[np.float32]) -> None:
         """Show one site's map, in its layer if there is one."""

@@ -51,20 +51,21 @@ class LookPanel(QWidget):
         case, predictor = self.session.case, self.session.predictor
         prediction = case.prediction if case is not None else None
         if prediction is not None:
-            sites = [found.site for found in prediction.attention.values()]
+            sites = list(prediction.sites)
         else:
             sites = list(predictor.sites.values()) if predictor is not None else []
         with QSignalBlocker(self.tree):
             self.tree.clear()
             for site in sites:
                 stride = " x ".join(str(step) for step in site.stride)
-                item = QTreeWidgetItem([site.title, f"{site.normalisation} {site.kind}", f"1 per {stride}"])
+                grid = f"1 per {stride}" if site.spatial else "no place"
+                item = QTreeWidgetItem([site.title, f"{site.normalisation} {site.kind}", grid])
                 item.setData(0, _KEY, site.key)
                 for part in range(3):
                     item.setToolTip(part, site.legend)
                 item.setFlags(item.flags() | Qt.ItemFlag.ItemIsUserCheckable)
                 item.setCheckState(0, self._state(site.key))
-                item.setDisabled(prediction is None)
+                item.setDisabled(prediction is None or not site.spatial)
                 self.tree.addTopLevelItem(item)
         fit_rows(self.tree, self.tree.header(), self.tree.sizeHintForRow(0) if sites else 18, len(sites))
         if prediction is None:
@@ -77,34 +78,59 @@ class LookPanel(QWidget):
     def refresh_maps(self, case: Case) -> None:
         """After a new prediction: bring the maps that are shown up to date, and take hidden ones away."""
         for key, layer in list(case.maps.items()):
-            if layer.visible and case.prediction is not None and key in case.prediction.attention:
+            if layer.visible and case.prediction is not None and key in {site.key for site in case.prediction.sites}:
                 self.show_site(key, case)
             else:
                 self.session.viewer.layers.remove(layer)
         self.refresh()
 
     def show_site(self, key: str, case: Case | None = None) -> None:
-        """Put a site's map on its image; it is interpolated in the background."""
+        """Put a site's map on its image; it is made in the background, with a run of the network if need be."""
         case = case or self.session.case
-        if case is None or case.prediction is None:
+        if case is None or case.prediction is None or case.predictor is None:
             return
-        prediction = case.prediction
-        found = prediction.attention[key]
+        prediction, predictor = case.prediction, case.predictor
+        site = predictor.sites[key]
         self._wanted.add((case, key))
 
         def steps() -> Steps:
-            yield from ()
-            return found.on_image()
+            from napari_medattn.inference import segment_steps
 
-        def done(on_image: Any) -> None:
-            if case.prediction is not prediction:
+            found = prediction.attention.get(key)
+            if found is None:
+                again = yield from segment_steps(
+                    prediction.volume, predictor, attention=[key], overlap=prediction.record["overlap"]
+                )
+                found = again.attention[key]
+            return found, found.on_image()
+
+        def event(progress: Any) -> None:
+            if (case, key) not in self._wanted:
+                job.cancel()
+            elif prediction.attention.get(key) is None:
+                self.message.say(f"Making the map of {site.title}: {progress.done} of {progress.total} tiles ...")
+
+        def done(result: Any) -> None:
+            found, on_image = result
+            self.message.say("")
+            if case.prediction is None or case.prediction.record is not prediction.record:
                 return  # a newer map is on its way
             wanted = (case, key) in self._wanted
             self._wanted.discard((case, key))
+            case.add_map(found)
             if wanted and case.image in self.session.viewer.layers:
                 case.show_map(key, on_image)
 
-        self.jobs.start(f"placing {found.site.title}", steps, on_done=done, on_error=self.message.fail, quiet=True)
+        quiet = key in prediction.attention
+        job = self.jobs.start(
+            f"the map of {site.title}",
+            steps,
+            on_event=event,
+            on_done=done,
+            on_error=self.message.fail,
+            on_cancelled=lambda: self.message.say(""),
+            quiet=quiet,
+        )
 
     def _follow_layers(self) -> None:
         """Ticks show which maps are in view, also where somebody used the eye in napari's layer list."""

@@ -91,15 +91,19 @@ class SegmentPanel(QWidget):
 
             predictor = loaded or Predictor.load(checkpoint, device)
             volume = layer_to_volume(case.image)
-            sites = list(predictor.sites)
-            return segment_steps(volume, predictor, attention=sites, uncertainty=uncertainty, overlap=overlap)
+            # Gates are small and come along; maps of many heads are made when somebody asks for one.
+            gates = [site.key for site in predictor.sites.values() if site.kind == "gate"]
+            prediction = yield from segment_steps(
+                volume, predictor, attention=gates, uncertainty=uncertainty, overlap=overlap
+            )
+            return prediction, predictor
 
         self._case = case
         self._job = self.jobs.start(
             f"segmenting {case.image.name}",
             steps,
             on_event=lambda event: self.progress.follow(event, case.image.name),
-            on_done=lambda prediction: self._show(case, prediction),
+            on_done=lambda found: self._show(case, *found),
             on_error=self._fail,
             on_cancelled=self._cancelled,
         )
@@ -116,16 +120,16 @@ class SegmentPanel(QWidget):
         if self.running and self._case is not None and self._case.image not in self.session.images:
             self.cancel()
 
-    def _show(self, case: Case, prediction: Any) -> None:
+    def _show(self, case: Case, prediction: Any, predictor: Any) -> None:
         if QApplication.mouseButtons() != Qt.MouseButton.NoButton:
             # In the middle of a stroke the mask would change under the brush, and into the stroke's undo step.
-            self._later = lambda: self._show(case, prediction)
+            self._later = lambda: self._show(case, prediction, predictor)
             self._stroke.start()
             return
         self._ended()
         if case.image not in self.session.viewer.layers:
             return
-        kept = case.show(prediction, keep_edits=self.keep_edits.value)
+        kept = case.show(prediction, predictor, keep_edits=self.keep_edits.value)
         case.show_uncertainty()
         record = prediction.record
         notes = [f"Mask by {record['checkpoint']} on {record['device']} in {for_people(record['seconds'])}."]

@@ -1,0 +1,51 @@
+"""Texts of the command line as values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import typer
+
+Number = TypeVar("Number", int, float)
+
+
+def parse_axes(text: str) -> tuple[int, ...]:
+    """Letters of z, y and x as axes counted from the last."""
+    if set(text) - set("zyx"):
+        raise typer.BadParameter(f"{text!r} is not made of the axes z, y and x.")
+    return tuple("zyx".index(axis) - 3 for axis in text)
+
+
+def parse_triple(text: str, kind: Callable[[str], Number]) -> tuple[Number, Number, Number]:
+    """``Z,Y,X`` as three numbers."""
+    try:
+        z, y, x = (kind(part) for part in text.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not Z,Y,X.") from error
+    return z, y, x
+
+
+def parse_options(texts: Sequence[str] | None) -> dict[str, Any]:
+    """``NAME=VALUE`` texts as a network's options.
+
+    Values are read as whole numbers, numbers, true or false, lists of them with commas between, or else text.
+    """
+    options = {}
+    for text in texts or []:
+        name, found, value = text.partition("=")
+        if not found:
+            raise typer.BadParameter(f"{text!r} is not NAME=VALUE.")
+        options[name] = [_value(part) for part in value.split(",")] if "," in value else _value(value)
+    return options
+
+
+def _value(text: str) -> int | float | bool | str:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,48 @@
+"""The optimiser and the learning rate that a recipe asks for."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from napari_medattn.models import Recipe
+
+
+def make_optimiser(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
+    """An optimiser over all parameters; those that are still frozen have no gradient and stay as they are."""
+    parameters = list(model.parameters())
+    rate, decay = recipe.learning_rate, recipe.weight_decay
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD(parameters, rate, recipe.momentum, weight_decay=decay, nesterov=recipe.nesterov)
+    if recipe.optimiser == "adam":
+        return torch.optim.Adam(parameters, rate, recipe.betas, weight_decay=decay)
+    return torch.optim.AdamW(parameters, rate, recipe.betas, weight_decay=decay)
+
+
+class Schedule:
+    """The learning rate over a run.
+
+    Args:
+        recipe: Says how the rate rises, falls and is halved.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self._halvings = 0
+        self._since = 0.0
+
+    def rate(self, progress: float, epoch: int) -> float:
+        """The learning rate at a share of the run, 0..1, which is the given epoch."""
+        recipe = self.recipe
+        rising = min(1.0, (progress + 1e-3) / recipe.warm_up) if recipe.warm_up else 1.0
+        falling = float(max(1.0 - progress, 1e-4) ** recipe.decay_power)
+        halvings = self._halvings + (epoch // recipe.halve_every if recipe.halve_every else 0)
+        return float(recipe.learning_rate * rising * falling * 0.5**halvings)
+
+    def scored(self, epoch: float, is_best: bool) -> None:
+        """Take note of a held-out score; the rate is halved when there was no better one for long enough."""
+        stale = self.recipe.halve_after is not None and epoch - self._since >= self.recipe.halve_after
+        if is_best or stale:
+            self._since = epoch
+        if stale and not is_best:
+            self._halvings += 1
