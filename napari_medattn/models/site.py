@@ -64,7 +64,5 @@ class AttentionSite:
             return f"sigmoid gate 0..1: {_MEANING[self.kind]}"
         if self.normalisation == "l2":
             return f"unit length inside its tile, either sign: {_MEANING[self.kind]}"
-        if self.normalisation == "l2":
-            return f"unit length inside its tile, either sign: {_MEANING[self.kind]}"
         unit = " in multiples of an even share" if self.sums_to_one and self.spatial else ""
         return f"softmax, normalised inside its tile{unit}: {_MEANING[self.kind]}"
