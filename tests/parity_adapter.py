@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tests.parity_families import msdual, unets
+from tests.parity_families import daeformer, msdual, unets
 
-FAMILIES: tuple[ModuleType, ...] = (unets, msdual)
+FAMILIES: tuple[ModuleType, ...] = (unets, msdual, daeformer)
 
 
 def build(meta: dict[str, Any]) -> nn.Module | None:
