@@ -8,10 +8,17 @@ from torch import nn
 
 from napari_medattn.attention import capture_attention
 from napari_medattn.errors import InputError, ModelError
-from napari_medattn.models import attention_sites, create_model, get_spec, list_models
+from napari_medattn.models import (
+    attention_sites,
+    create_model,
+    get_spec,
+    list_models,
+    prepare_for_inference,
+    training_outputs,
+)
 from napari_medattn.models.tap import Tap
 
-SMALL = {"feature_scale": 32}
+SMALL = {"feature_scale": 32}  # smaller than the small variants, where a network can be
 VARIANTS = [
     pytest.param(name, dims, {}, id=f"{name}-{dims}d") for name in list_models() for dims in get_spec(name).dims
 ]
@@ -26,7 +33,10 @@ VARIANTS += [
 
 def build(name: str, dims: int, options: dict, **facts) -> nn.Module:
     small = {key: value for key, value in SMALL.items() if key in get_spec(name).options}
-    return create_model(name, **{"in_channels": 2, "num_classes": 3, "spatial_dims": dims, **facts}, **small, **options)
+    variant = "small" if "small" in get_spec(name).variants else "paper"
+    torch.manual_seed(1)
+    facts = {"in_channels": 2, "num_classes": 3, "spatial_dims": dims, **facts}
+    return create_model(name, variant=variant, **facts, **{**small, **options})
 
 
 def an_input(model: nn.Module, batch: int = 2) -> torch.Tensor:
@@ -63,10 +73,59 @@ class TestContract:
         with torch.no_grad(), capture_attention(model) as captured:
             model(x)
         expected = {
-            site.key: (2, site.heads, *(n // step for n, step in zip(x.shape[2:], site.stride, strict=True)))
+            site.key: (
+                2,
+                site.heads,
+                *(n // step for n, step in zip(x.shape[2:], site.stride, strict=True)),
+            )
+            if site.spatial
+            else (2, site.heads, site.channels, site.channels)
             for site in attention_sites(model)
         }
         assert {key: tuple(record.maps().shape) for key, record in captured.items()} == expected
+
+    def test_maps_sum_to_one_where_they_say_so(self, model):
+        with torch.no_grad(), capture_attention(model) as captured:
+            model(an_input(model))
+        for site in attention_sites(model):
+            if site.sums_to_one:
+                sums = captured[site.key].maps().sum(dim=site.sums_to_one)
+                expected = torch.full_like(sums, site.patches ** len(site.sums_to_one))
+                torch.testing.assert_close(sums, expected, rtol=1e-4, atol=1e-5, msg=site.key)
+
+    def test_a_row_of_a_query_sums_to_one_and_lies_on_the_grid(self, model):
+        with torch.no_grad(), capture_attention(model) as captured:
+            model(an_input(model))
+        for site in attention_sites(model):
+            if site.kind in ("pairwise", "factored", "axial"):
+                record = captured[site.key]
+                grid = record.maps().shape[2:]
+                row = record.query(tuple(n - 1 for n in grid))
+                assert row.shape == record.maps().shape
+                total = row.sum(dim=tuple(range(2, row.ndim)))
+                torch.testing.assert_close(total, torch.ones_like(total), rtol=1e-4, atol=1e-5, msg=site.key)
+
+    def test_the_mean_of_all_rows_is_the_map(self, model):
+        x = an_input(model)[:1]
+        with torch.no_grad(), capture_attention(model) as captured:
+            model(x)
+        for site in attention_sites(model):
+            if site.kind in ("pairwise", "factored") and captured[site.key].maps()[0, 0].numel() <= 512:
+                record = captured[site.key]
+                grid = record.maps().shape[2:]
+                rows = [record.query((y, x)) for y in range(grid[0]) for x in range(grid[1])]
+                torch.testing.assert_close(torch.stack(rows).mean(dim=0), record.maps(), rtol=1e-4, atol=1e-6)
+
+    def test_a_kind_without_queries_says_so(self, model):
+        with torch.no_grad(), capture_attention(model) as captured:
+            model(an_input(model))
+        for record in captured.values():
+            if record.why_no_query:
+                with pytest.raises(InputError, match="attends to nothing"):
+                    record.query((0, 0))
+            else:
+                with pytest.raises(InputError, match="lies outside the map"):
+                    record.query((10_000, 0))
 
     def test_maps_lie_between_zero_and_one(self, model):
         with torch.no_grad(), capture_attention(model) as captured:
@@ -102,7 +161,11 @@ class TestContract:
         assert not any(tap.listened for tap in taps(model))
 
     def test_every_parameter_learns(self, model):
-        model(an_input(model)).square().mean().backward()
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)  # gates may be created frozen
+        outputs = training_outputs(model, an_input(model))
+        losses = [logits.square().mean() for logits in outputs.supervised]
+        torch.stack([*losses, *outputs.terms.values()]).sum().backward()
         idle = [key for key, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
         assert idle == []
 
@@ -110,6 +173,31 @@ class TestContract:
     def test_a_batch_gives_what_its_images_give_alone(self, model):
         x = an_input(model)
         torch.testing.assert_close(model(x), torch.cat([model(x[:1]), model(x[1:])]), rtol=1e-4, atol=1e-5)
+
+    @torch.no_grad()
+    def test_prepared_for_inference_it_says_and_shows_the_same(self, model):
+        for norm in (part for part in model.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)):
+            norm.running_mean.normal_(0, 0.2)
+            norm.running_var.uniform_(0.5, 2)
+        x, state = an_input(model), {key: value.clone() for key, value in model.state_dict().items()}
+        fast = prepare_for_inference(model)
+        with capture_attention(model) as slow_maps:
+            expected = model(x)
+        with capture_attention(fast) as fast_maps:
+            found = fast(x)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+        torch.testing.assert_close(fast(x), found, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+        assert list(fast_maps) == list(slow_maps)
+        for key, record in slow_maps.items():
+            torch.testing.assert_close(fast_maps[key].maps(), record.maps(), rtol=1e-3, atol=1e-5, msg=key)
+        torch.testing.assert_close(model.state_dict(), state, rtol=0, atol=0)  # the trainable one is untouched
+        assert fast.spec.name == model.spec.name
+        assert fast.stride == model.stride
+
+    def test_its_recipe_names_only_terms_that_it_has(self, model, name):
+        terms = set(training_outputs(model, an_input(model)).terms)
+        spec = get_spec(name)
+        assert all(set(spec.variant(v).recipe.terms) == terms for v in ("paper", *spec.variants))
 
     def test_the_weights_fit_a_second_network_of_the_same_options(self, model, name, dims, options):
         other = build(name, dims, options).eval()
@@ -129,6 +217,22 @@ class TestContract:
     def test_a_wrong_number_of_axes_is_named(self, model):
         with pytest.raises(InputError, match="D network got a tensor"):
             model(an_input(model)[0])
+
+
+class TestVariants:
+    @pytest.mark.parametrize("name", list_models())
+    def test_the_small_one_has_at_most_five_million_parameters(self, name):
+        for dims in get_spec(name).dims:
+            model = create_model(name, num_classes=3, spatial_dims=dims, variant="small")
+            assert sum(p.numel() for p in model.parameters()) <= 5_000_000
+
+    def test_an_unknown_variant_lists_the_known_ones(self):
+        with pytest.raises(ModelError, match="paper, small"):
+            create_model("attention_unet", variant="tiny")
+
+    def test_options_go_before_the_variant(self):
+        model = create_model("attention_unet", variant="small", feature_scale=32)
+        assert model.encode1.first.conv.out_channels == 2
 
 
 class TestRegistry:

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from napari_medattn._version import __version__
-from napari_medattn.cli import demo, doctor, evaluate, finetune, import_weights, models, predict, train
+from napari_medattn.cli import bench, demo, doctor, evaluate, finetune, import_weights, models, predict, train
 from napari_medattn.cli.terminal import console, say_error
 from napari_medattn.errors import MedAttnError
 
@@ -26,6 +26,7 @@ app.command("train")(train.train)
 app.command("finetune")(finetune.finetune)
 app.command("evaluate")(evaluate.evaluate)
 app.command("import-weights")(import_weights.import_weights)
+app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
 
 

@@ -56,7 +56,7 @@ def train(
     folder = DataFolder.open(data)
     spec = get_spec(network)
     chosen = spec.variant(variant)
-    recipe = chosen.recipe or spec.recipe
+    recipe = chosen.recipe
     dims = dims or spec.dims[0]
     config = TrainingConfig(
         epochs=epochs if epochs is not None or minutes is not None else recipe.epochs,

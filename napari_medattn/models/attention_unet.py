@@ -66,7 +66,7 @@ RECIPE = Recipe(
     decay_power=0.0,
     halve_every=250,
 )
-SMALL = {"small": Variant(options={"feature_scale": 8}, recipe=Recipe())}
+SMALL = {"small": Variant(options={"feature_scale": 8})}
 
 
 @register(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_medattn.errors import ModelError
-from napari_medattn.models.attention_unet import stage_widths
+from napari_medattn.models.attention_unet import RECIPE, SMALL, stage_widths
 from napari_medattn.models.checks import check_input
 from napari_medattn.models.convolution import CONV, ConvBlock, ConvUnit, UpBlock, initialise
 from napari_medattn.models.grid_gate import Compatibility, GatedSkip, GridGate
@@ -26,6 +26,8 @@ from napari_medattn.models.unet_names import from_unet_names
     paper="https://arxiv.org/abs/1804.03999",
     dims=(3, 2),
     from_authors=from_unet_names,
+    recipe=RECIPE,
+    variants=SMALL,
 )
 class GridGatingUNet(nn.Module):
     """Attention U-Net that works inside slices, gated by the bottleneck.

@@ -66,11 +66,11 @@ class Variant:
 
     Attributes:
         options: Values of the network's own options.
-        recipe: How this variant is trained; the network's recipe if None.
+        recipe: How this variant is trained.
     """
 
     options: Mapping[str, Any] = field(default_factory=dict)
-    recipe: Recipe | None = None
+    recipe: Recipe = field(default_factory=Recipe)
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,7 @@ class ModelSpec:
         if name not in self.variants:
             known = ", ".join(("paper", *self.variants))
             raise ModelError(f"{self.title} has no variant {name!r}.", f"Its variants are {known}.")
-        chosen = self.variants[name]
-        return Variant(chosen.options, chosen.recipe or self.recipe)
+        return self.variants[name]
 
     @property
     def options(self) -> dict[str, Any]:

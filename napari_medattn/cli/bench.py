@@ -1,0 +1,49 @@
+"""``medattn bench``: measure what the project promises, as ratios in one run."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from napari_medattn.cli.terminal import print_json, run
+from napari_medattn.errors import InputError
+
+if TYPE_CHECKING:
+    from napari_medattn.bench import Row
+
+
+def bench(
+    name: Annotated[str, typer.Argument(help="What to measure: models.")],
+    quick: Annotated[bool, typer.Option("--quick", help="The main figures only, within a minute.")] = False,
+    compiled: Annotated[bool, typer.Option("--compile", help="Also with torch.compile; takes minutes.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
+) -> None:
+    """Measure NAME on this machine and print each figure beside its target.
+
+    A missed target does not change the exit status: machines are noisy.
+    """
+    benchmarks = _benchmarks()
+    if name not in benchmarks:
+        near = difflib.get_close_matches(name, benchmarks, n=1)
+        raise InputError(f"There is no benchmark {name!r}.", f"Use {' or '.join(near or benchmarks)}.")
+    rows: list[Row] = run(benchmarks[name](quick=quick, compiled=compiled))
+    if as_json:
+        print_json({"rows": [row.to_json() for row in rows]})
+        return
+    table = Table("measured", "value", "target", "", "note")
+    for row in rows:
+        target = "" if row.target is None else f"{'<=' if row.at_most else '>='} {row.target:g}"
+        verdict = "" if row.target is None else ("ok" if row.ok else "missed")
+        table.add_row(row.name, f"{row.value:.2f} {row.unit}", target, verdict, row.note)
+    Console().print(table)
+
+
+def _benchmarks() -> dict[str, Callable[..., Generator[Any, None, Any]]]:
+    from napari_medattn.bench import models
+
+    return {"models": models.measure}
