@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -27,13 +29,66 @@ def weighted_soft_dice_loss(logits: Tensor, labels: Tensor, weight: Tensor, smoo
     Soft Dice as in Milletari et al., arXiv 1606.04797, with plain sums in the denominator. Arguments as for
     `weighted_cross_entropy`; ``smooth`` voxels keep a class without a voxel at a Dice of 1 if nothing is predicted.
     """
-    probabilities = logits.softmax(dim=1)
-    truth = torch.zeros_like(probabilities).scatter_(1, labels[:, None], 1.0)
+    probabilities, truth = _probabilities_and_truth(logits, labels)
     weight = weight[:, None]
     axes = (0, *range(2, logits.ndim))
     overlap = (probabilities * truth * weight).sum(axes)[1:]
     total = ((probabilities + truth) * weight).sum(axes)[1:]
     return 1 - ((2 * overlap + smooth) / (total + smooth)).mean()
+
+
+def weighted_squared_dice_loss(logits: Tensor, labels: Tensor, weight: Tensor, smooth: float = 1e-5) -> Tensor:
+    """One minus the Dice with sums of squares in the denominator, of all classes, pooled over the batch.
+
+    As DAE-Former's authors train (their code; the form is that of Milletari et al., arXiv 1606.04797). A class that is
+    neither there nor predicted at all has a Dice of 1, any trace of it a Dice near 0. Arguments as for
+    `weighted_cross_entropy`.
+    """
+    probabilities, truth = _probabilities_and_truth(logits, labels)
+    weight = weight[:, None]
+    axes = (0, *range(2, logits.ndim))
+    overlap = (probabilities * truth * weight).sum(axes)
+    total = ((probabilities.square() + truth) * weight).sum(axes)
+    return 1 - ((2 * overlap + smooth) / (total + smooth)).mean()
+
+
+def weighted_dice_loss_per_image(
+    logits: Tensor, labels: Tensor, weight: Tensor, smooth: float = 0.01, classes: Sequence[int] | None = None
+) -> Tensor:
+    """One minus the Dice of all classes in each image by itself, then the mean.
+
+    As Attention U-Net's authors train (their code). ``smooth`` is inside the factor two, so that a class which is
+    neither there nor predicted scores 2, which lowers the loss. Arguments as for `weighted_cross_entropy`.
+
+    Args:
+        logits: (B, K, spatial).
+        labels: (B, spatial) int64.
+        weight: (B, spatial) >= 0.
+        smooth: Voxels added to the overlap and to the total.
+        classes: Compare these classes alone, the softmax being theirs alone too; the mean is still taken over K,
+            so that the others cost one each.
+    """
+    chosen = list(range(logits.shape[1])) if classes is None else list(classes)
+    probabilities = logits[:, chosen].softmax(dim=1)
+    truth = torch.stack([labels == label for label in chosen], dim=1).to(probabilities.dtype)
+    weight = weight[:, None]
+    axes = tuple(range(2, logits.ndim))
+    overlap = (probabilities * truth * weight).sum(axes)
+    total = ((probabilities + truth) * weight).sum(axes)
+    scores = 2 * (overlap + smooth) / (total + smooth)
+    return 1 - scores.sum() / (len(logits) * logits.shape[1])
+
+
+DICE_FORMS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "soft": weighted_soft_dice_loss,
+    "squared": weighted_squared_dice_loss,
+    "per_image": weighted_dice_loss_per_image,
+}
+
+
+def _probabilities_and_truth(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    probabilities = logits.softmax(dim=1)
+    return probabilities, torch.zeros_like(probabilities).scatter_(1, labels[:, None], 1.0)
 
 
 def divergence(logits: Tensor, opinion: Tensor, where: Tensor) -> Tensor:
@@ -60,7 +115,7 @@ def recipe_loss(recipe: Recipe, logits: Tensor, labels: Tensor, weight: Tensor) 
     if recipe.cross_entropy_weight:
         loss = loss + recipe.cross_entropy_weight * weighted_cross_entropy(logits, labels, weight)
     if recipe.dice_weight:
-        loss = loss + recipe.dice_weight * weighted_soft_dice_loss(logits, labels, weight)
+        loss = loss + recipe.dice_weight * DICE_FORMS[recipe.dice_form](logits, labels, weight)
     return loss
 
 
