@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tests.parity_families import daeformer, msdual, unets
+from tests.parity_families import daeformer, medt, msdual, unets
 
-FAMILIES: tuple[ModuleType, ...] = (unets, msdual, daeformer)
+FAMILIES: tuple[ModuleType, ...] = (unets, msdual, daeformer, medt)
 
 
 def build(meta: dict[str, Any]) -> nn.Module | None:

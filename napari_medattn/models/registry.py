@@ -14,7 +14,15 @@ from napari_medattn.models.site import AttentionSite
 from napari_medattn.models.spec import ModelSpec
 
 # Importing one of these modules registers the networks that it defines.
-_NETWORK_MODULES = ("attention_unet", "dae_former", "emf_former", "grid_gating_unet", "self_guided")
+_NETWORK_MODULES = (
+    "attention_unet",
+    "dae_former",
+    "emf_former",
+    "gated_axial_unet",
+    "grid_gating_unet",
+    "medt",
+    "self_guided",
+)
 
 _SPECS: dict[str, ModelSpec] = {}
 Network = TypeVar("Network", bound=type[nn.Module])
