@@ -2,14 +2,18 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from napari_medattn.data.phantom import phantom, write_image, write_phantom_set
+from napari_medattn.models import create_model
 from napari_medattn.store import load_checkpoint
 
 
@@ -179,3 +183,62 @@ def test_a_mask_that_is_there_is_only_replaced_when_asked(scan):
     assert mask.read_bytes() == b"corrected by hand"
     assert medattn("predict", scan, "-c", "phantom", "--overwrite").returncode == 0
     assert nib.load(mask).shape == nib.load(scan).shape
+
+
+def authors_name(key: str) -> str:
+    """The Attention U-Net authors' name of one of our tensors."""
+    for ours, theirs in (
+        (r"^encode(\d)", r"conv\1"),
+        (r"^bottleneck", "center"),
+        (r"^decode(\d)\.block", r"up_concat\1.conv"),
+        (r"^gating_signal", "gating.conv1"),
+        (r"^skip(\d)\.combine", r"attentionblock\1.combine_gates"),
+        (r"^skip(\d)\.gate1\.transform", r"attentionblock\1.gate_block_1.W"),
+        (r"^skip(\d)\.gate1", r"attentionblock\1.gate_block_1"),
+        (r"^head(\d)\.conv", r"dsv\1.dsv.0"),
+        (r"^fuse", "final"),
+        (r"\.first\.", ".conv1."),
+        (r"\.second\.", ".conv2."),
+        (r"\.conv\.(weight|bias)$", r".0.\1"),
+        (r"\.norm\.(\w+)$", r".1.\1"),
+    ):
+        key = re.sub(ours, theirs, key)
+    return key
+
+
+def test_authors_weights_become_a_checkpoint_that_segments(scan, tmp_path):
+    made = create_model("attention_unet", num_classes=3, spatial_dims=3, feature_scale=16)
+    theirs = tmp_path / "theirs.safetensors"
+    save_file({authors_name(key): tensor for key, tensor in made.state_dict().items()}, theirs)
+    done = medattn(
+        *("import-weights", theirs, "--network", "attention_unet", "--classes", "background,a,b"),
+        *("--tile", "32,32,32", "--option", "feature_scale=16", "--json"),
+    )
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["class_names"] == ["background", "a", "b"]
+    torch.testing.assert_close(load_checkpoint("theirs").state()["fuse.bias"], made.state_dict()["fuse.bias"])
+    assert medattn("predict", scan, "-c", "theirs").returncode == 0
+
+
+def test_weights_of_another_network_are_refused_with_keys(tmp_path):
+    save_file({"what.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
+    done = medattn(
+        *("import-weights", tmp_path / "other.safetensors", "--network", "attention_unet"),
+        *("--classes", "a,b", "--tile", "32,32,32"),
+    )
+    assert done.returncode == 1
+    assert "what.weight" in done.stderr
+
+
+def test_a_network_has_a_page_that_says_where_paper_and_code_differ():
+    done = medattn("models", "attention_unet")
+    assert done.returncode == 0
+    assert "Paper and code differ" in done.stdout
+    assert "halve_every=250" in done.stdout
+
+
+def test_an_unknown_benchmark_is_refused():
+    done = medattn("bench", "modells")
+    assert done.returncode == 1
+    assert "Use models" in done.stderr

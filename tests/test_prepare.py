@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from napari_medattn.data import Preparation, Volume, prepare
-from napari_medattn.data.prepare import resample
+from napari_medattn.data.prepare import resample, with_neighbours
 from napari_medattn.errors import InputError
 from napari_medattn.geometry import Grid
 from tests.test_geometry import ORIENTATIONS, stored_as
@@ -154,3 +154,27 @@ class TestOddVoxels:
         array = np.full((1, 4, 5, 6), np.nan, np.float32)
         with pytest.raises(InputError, match="holes has no finite voxel"):
             prepare(Volume(array, Grid.from_spacing((4, 5, 6), (1, 1, 1)), name="holes"), Preparation())
+
+
+class TestNeighbours:
+    """2.5-D: a 2-D network sees the slices above and below as channels."""
+
+    def test_each_slice_lies_between_those_beside_it(self):
+        stack = np.arange(5, dtype=np.float32).reshape(1, 5, 1, 1) * np.ones((1, 5, 2, 2), np.float32)
+        found = with_neighbours(stack, 1)[:, :, 0, 0]
+        np.testing.assert_array_equal(found, [[0, 0, 1, 2, 3], [0, 1, 2, 3, 4], [1, 2, 3, 4, 4]])
+
+    def test_channels_of_a_slice_stay_together(self):
+        two = np.stack([np.zeros((3, 2, 2)), np.ones((3, 2, 2))]).astype(np.float32)
+        assert with_neighbours(two, 1)[:, 1, 0, 0].tolist() == [0, 1, 0, 1, 0, 1]
+
+    def test_without_neighbours_nothing_is_copied(self):
+        stack = np.zeros((1, 3, 2, 2), np.float32)
+        assert with_neighbours(stack, 0) is stack
+
+    def test_results_come_back_in_the_shape_of_the_scan(self):
+        array = np.random.default_rng(0).random((1, 4, 6, 6)).astype(np.float32)
+        volume = Volume(array, Grid.from_spacing((4, 6, 6), (1, 1, 1)), name="scan")
+        prepared = prepare(volume, Preparation(neighbours=2))
+        assert prepared.array.shape == (5, 4, 6, 6)
+        assert prepared.restore(prepared.array[:1]).shape == (1, 4, 6, 6)
