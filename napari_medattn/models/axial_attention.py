@@ -148,16 +148,18 @@ class FoldedAxialAttention(nn.Module):
         weight = torch.cat([kernels[which] * factor[..., None] for which, factor in factors], dim=1)
         bias = [biases[which] * factor for which, factor in factors]
         bias[-1] = bias[-1] + shift.sum(-1)  # Attention sums to one, so what is added to values arrives.
-        self.project = nn.Conv2d(conv.in_channels, HEADS * sum(self.sizes), 1)
-        self.project.weight = nn.Parameter(weight.flatten(0, 1)[:, :, None, None].clone())
-        self.project.bias = nn.Parameter(torch.cat(bias, dim=1).flatten().clone())
+        self.weight = nn.Parameter(weight.flatten(0, 1))
+        self.bias = nn.Parameter(torch.cat(bias, dim=1).flatten()[:, None])
         if placed:
             self.vectors = plain.vectors
         self.tap = Tap()
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, Y, X), same shape back; emits what `AxialAttention` emits."""
-        query, key, *more, value = as_lines(self.project(x), self.axis, self.sizes)
+        # A product of matrices that reads the channels last and writes lines, where a convolution keeps its layout.
+        pixels = x.permute(0, 3, 2, 1) if self.axis == 2 else x.permute(0, 2, 3, 1)
+        planes = torch.baddbmm(self.bias, self.weight.expand(len(x), -1, -1), pixels.flatten(1, 2).mT)
+        query, key, *more, value = cut_lines(torch.unflatten(planes, 2, pixels.shape[1:3]), self.sizes)
         placed = None
         if more:
             placed = Positions(flat(more[0]), flat(more[1]), *position_tables(self.vectors, query.shape[-1]))
@@ -169,8 +171,11 @@ class FoldedAxialAttention(nn.Module):
 
 def as_lines(planes: Tensor, axis: int, sizes: tuple[int, ...]) -> list[Tensor]:
     """Cut (N, heads * sum(sizes), Y, X) into tensors (heads, N, lines, size, K) along ``axis``."""
-    if axis == 2:
-        planes = planes.transpose(2, 3)
+    return cut_lines(planes.transpose(2, 3) if axis == 2 else planes, sizes)
+
+
+def cut_lines(planes: Tensor, sizes: tuple[int, ...]) -> list[Tensor]:
+    """Cut (N, heads * sum(sizes), lines, K) into tensors (heads, N, lines, size, K), in single precision or better."""
     if planes.dtype in (torch.bfloat16, torch.float16):
         planes = planes.float()
     lines = torch.unflatten(planes, 1, (HEADS, -1)).permute(1, 0, 3, 2, 4)
