@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_medattn.errors import ModelError
-from napari_medattn.models.convolution import BATCH_NORM, CONV
+from napari_medattn.models.convolution import BATCH_NORM
 from napari_medattn.models.depthwise import DEPTHWISE
 
 Activation = Literal["relu", "gelu"]
@@ -41,6 +42,39 @@ def shuffle_order(channels: int, groups: int) -> Tensor:
     ``shuffle_order(channels, channels // groups)`` is the way back.
     """
     return torch.arange(channels).view(groups, channels // groups).t().flatten()
+
+
+def pointwise(x: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A 1x1 convolution of (B, in, spatial) with an (out, in) matrix, with channels last in memory.
+
+    As a matrix product: torch has no quick 1x1 convolution of few channels on a CPU.
+    """
+    return F.linear(x.movedim(1, -1), matrix, bias).movedim(-1, 1)
+
+
+class Pointwise2d(nn.Conv2d):
+    """A 1x1 convolution, see `pointwise`."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, Y, X) -> (B, out, Y, X)."""
+        return pointwise(x, self.weight.flatten(1), self.bias)
+
+
+class Pointwise3d(nn.Conv3d):
+    """A 1x1 convolution, see `pointwise`."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, Z, Y, X) -> (B, out, Z, Y, X)."""
+        return pointwise(x, self.weight.flatten(1), self.bias)
+
+
+POINTWISE: dict[int, Callable[[int, int], Pointwise2d | Pointwise3d]] = {2: Pointwise2d, 3: Pointwise3d}
 
 
 class ShuffledPointwise(nn.Module):
@@ -83,12 +117,13 @@ class ShuffledPointwise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, spatial) -> (B, out, spatial), with channels last in memory."""
-        return F.linear(x.movedim(1, -1), self.matrix()).movedim(-1, 1)
+        return pointwise(x, self.matrix())
 
     def folded(self) -> nn.Module:
         """The 1x1 convolution with the whole matrix."""
-        dense = CONV[self.dims](self.in_channels, len(self.weight), 1, bias=False)
+        dense = POINTWISE[self.dims](self.in_channels, len(self.weight))
         dense.weight = nn.Parameter(self.matrix().detach()[(..., *[None] * self.dims)])
+        dense.bias = None
         return dense.eval()
 
 

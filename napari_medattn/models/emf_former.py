@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, get_args
 
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from napari_medattn.errors import ModelError
 from napari_medattn.models.checks import check_input
 from napari_medattn.models.convolution import BATCH_NORM, CONV, resize
-from napari_medattn.models.dsp_conv import Activation, DSPConv, PointwiseUnit, activation_layer
+from napari_medattn.models.dsp_conv import POINTWISE, Activation, DSPConv, PointwiseUnit, activation_layer
 from napari_medattn.models.registry import register
 from napari_medattn.models.serial_heads import SerialBlock, SerialHeads
 from napari_medattn.models.site import AttentionSite
@@ -66,6 +67,25 @@ class Stage(nn.Module):
         return x.movedim(-1, 1) if self.attends else x
 
 
+class Stem(nn.Sequential):
+    """A full 3x3 convolution with batch norm and activation, for the image itself."""
+
+    def __init__(self, dims: int, in_channels: int, out_channels: int, stride: int, activation: Activation) -> None:
+        conv = CONV[dims](in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
+        norm, act = BATCH_NORM[dims](out_channels), activation_layer(activation)
+        super().__init__(OrderedDict(conv=conv, norm=norm, act=act))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, spatial) -> (B, out, spatial / stride), with channels last in memory.
+
+        The layout of an image of one channel is ambiguous, and all that follows is quicker with channels last.
+        """
+        layout = torch.channels_last_3d if x.ndim == 5 else torch.channels_last
+        for part in self:
+            x = part(x).contiguous(memory_format=layout)
+        return x
+
+
 class Merge(nn.Module):
     """Brings the deep tensor to the channels and the size of a skip, and the two together.
 
@@ -90,7 +110,7 @@ class Merge(nn.Module):
     dims=(3, 2),
     from_authors=None,
     recipe=RECIPE,
-    variants={"small": Variant(options={"widths": [24, 48, 96, 160]})},
+    variants={"small": Variant(options={"widths": [24, 48, 96, 160]}, recipe=replace(RECIPE, learning_rate=5e-3))},
     notes=NOTES,
 )
 class EMFFormer(nn.Module):
@@ -163,11 +183,11 @@ class EMFFormer(nn.Module):
             return Stage(entry, OrderedDict((f"conv{n}", dsp_conv(width, width)) for n in range(1, units + 1)))
 
         if detail_width:
-            self.detail = stem(spatial_dims, in_channels, detail_width, 1, activation)
+            self.detail = Stem(spatial_dims, in_channels, detail_width, 1, activation)
         channels = in_channels
         for number, width in enumerate(widths, start=1):
             first = number == 1
-            entry = stem(spatial_dims, channels, width, 2, activation) if first else dsp_conv(channels, width, 2)
+            entry = Stem(spatial_dims, channels, width, 2, activation) if first else dsp_conv(channels, width, 2)
             self.add_module(f"encode{number}", stage(number, entry, width))
             channels = width
         skips = [*enumerate(widths, start=1)][-2::-1] + ([(0, detail_width)] if detail_width else [])
@@ -211,16 +231,9 @@ class EMFFormer(nn.Module):
         return resize(self.head(x), size, align_corners=False)
 
 
-def stem(dims: int, in_channels: int, out_channels: int, stride: int, activation: Activation) -> nn.Module:
-    """A full 3x3 convolution with batch norm and activation, for the image itself."""
-    conv = CONV[dims](in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
-    norm, act = BATCH_NORM[dims](out_channels), activation_layer(activation)
-    return nn.Sequential(OrderedDict(conv=conv, norm=norm, act=act))
-
-
 def head(dims: int, channels: int, num_classes: int) -> nn.Module:
     """A 1x1 convolution that starts without much of an opinion, so that no steps are spent on unlearning one."""
-    conv = CONV[dims](channels, num_classes, 1)
+    conv = POINTWISE[dims](channels, num_classes)
     for parameter in conv.parameters():
         nn.init.normal_(parameter, std=0.05)
     return conv
