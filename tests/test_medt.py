@@ -288,6 +288,16 @@ class TestPatchGrid:
         assert row.sum().item() == pytest.approx(8, abs=1e-4)
 
 
+class TestMixedPrecision:
+    def test_a_step_in_bfloat16_keeps_attention_in_single_precision(self):
+        model, x = small("medt"), torch.randn(1, 2, 64, 64)
+        with torch.autocast("cpu", torch.bfloat16), capture_attention(model) as captured:
+            logits = model(x)
+        assert {record.weights.dtype for record in captured.values()} == {torch.float32}
+        logits.float().square().mean().backward()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
 class TestAuthorsNames:
     def test_what_they_never_use_is_dropped_and_the_unknown_is_kept(self):
         dead = ["adjust_p.weight", "layer2_p.1.conv1.bias", "layer1.0.hight_block.flatten_index"]

@@ -29,7 +29,7 @@ class PatchBatchNorm(nn.BatchNorm2d):
             return super().forward(x)
         count = self.patches * self.num_features
         # With momentum 1 the running statistics of the call are those of its batch.
-        means, variances = x.new_zeros(count), x.new_ones(count)
+        means, variances = self.weight.new_zeros(count), self.weight.new_ones(count)
         weight, bias = self.weight.repeat(self.patches), self.bias.repeat(self.patches)
         side_by_side = x.contiguous().view(-1, count, *x.shape[2:])
         out = F.batch_norm(side_by_side, means, variances, weight, bias, True, 1.0, self.eps)
