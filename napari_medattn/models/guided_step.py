@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from napari_medattn.models.folded_step import FoldedStep
 from napari_medattn.models.position_channel_attention import AttentionBranch, ChannelAttention, PositionAttention
-from napari_medattn.models.semantic_guide import SemanticGuide
-
-SCALES = (4, 3, 2, 1)
+from napari_medattn.models.semantic_guide import SCALES, SemanticGuide
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +63,10 @@ class GuidedStep(nn.Module):
         In training every scale has batch statistics of its own in the shared guide, one after the other.
         """
         return {scale: self._one(scale, features[scale], contexts[scale]) for scale in SCALES}
+
+    def folded(self) -> FoldedStep:
+        """Called once the batch norms are merged."""
+        return FoldedStep(self)
 
     def _one(self, scale: int, features: Tensor, context: Tensor) -> GuidedScale:
         guided = torch.cat([features, context], dim=1)

@@ -53,6 +53,39 @@ class PositionAttention(nn.Module):
         found = row_attention(*(_as_rows(t) for t in (queries, keys, values)))
         return torch.addcmul(x, self.gain, _as_image(found, x))
 
+    def folded(self) -> FoldedPositionAttention:
+        """One convolution instead of three."""
+        return FoldedPositionAttention(self)
+
+
+class FoldedPositionAttention(nn.Module):
+    """`PositionAttention` for inference: one convolution for queries, keys and values, the gain in the values.
+
+    Args:
+        attention: The module that it replaces.
+    """
+
+    def __init__(self, attention: PositionAttention) -> None:
+        super().__init__()
+        parts = (attention.query, attention.key, attention.value)
+        self.sizes = [part.out_channels for part in parts]
+        self.project = nn.Conv2d(attention.value.in_channels, sum(self.sizes), 1)
+        gain = attention.gain.detach()
+        gains = (torch.ones_like(gain), torch.ones_like(gain), gain)
+        weights = [part.weight * factor for part, factor in zip(parts, gains, strict=True)]
+        biases = [part.bias * factor for part, factor in zip(parts, gains, strict=True) if part.bias is not None]
+        self.project.weight = nn.Parameter(torch.cat(weights))
+        self.project.bias = nn.Parameter(torch.cat(biases))
+        self.tap = attention.tap
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As `PositionAttention`'s."""
+        queries, keys, values = self.project(x).split(self.sizes, dim=1)
+        if self.tap.listened:
+            self.tap.emit(queries=queries[:, None], keys=keys[:, None])
+        found = row_attention(*(_as_rows(t) for t in (queries, keys, values)))
+        return _as_image(found, x).add_(x)
+
 
 class ChannelAttention(nn.Module):
     """Every channel gathers from all others: ``gain * softmax(-E) x + x`` with ``E = x x^T`` over positions.

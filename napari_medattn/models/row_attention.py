@@ -1,7 +1,7 @@
 """Softmax attention between all positions, some rows at a time.
 
-No more than `ROWS_AT_ONCE` rows of the N x N weights exist at any moment, in training too: the backward pass
-makes them again from the queries, the keys and each row's normaliser (Dao et al., arXiv 2205.14135, section 3).
+No more than `ROWS_AT_ONCE` rows of the N x N weights exist at any moment, in training too: the backward pass makes
+them again from queries and keys (Dao et al., arXiv 2205.14135, section 3).
 """
 
 from __future__ import annotations
@@ -26,49 +26,49 @@ def row_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """
     if torch.is_grad_enabled() and any(t.requires_grad for t in (queries, keys, values)):
         return _RowAttention.apply(queries, keys, values)  # type: ignore[no-any-return, no-untyped-call]
-    return _attend(queries, keys, values)[0]
+    return _attend(queries, keys, values)
 
 
 def _rows(count: int) -> list[slice]:
     return [slice(at, at + ROWS_AT_ONCE) for at in range(0, count, ROWS_AT_ONCE)]
 
 
-def _attend(queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """The result (B, N, c) and the log of each row's normaliser (B, N, 1)."""
+def _weights(queries: Tensor, turned_keys: Tensor) -> Tensor:
+    """(B, some, d) and (B, d, M) -> (B, some, M), each row sums to one."""
+    energy = queries @ turned_keys
+    return torch.softmax(energy, dim=-1, out=energy)
+
+
+def _attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     turned = keys.transpose(1, 2).contiguous()
     out = values.new_empty(*queries.shape[:2], values.shape[2])
-    normaliser = values.new_empty(*queries.shape[:2], 1)
     for rows in _rows(queries.shape[1]):
-        energy = queries[:, rows] @ turned
-        peak = energy.amax(dim=-1, keepdim=True)
-        weights = energy.sub_(peak).exp_()
-        total = weights.sum(dim=-1, keepdim=True)
-        torch.div(weights @ values, total, out=out[:, rows])
-        torch.add(peak, total.log_(), out=normaliser[:, rows])
-    return out, normaliser
+        torch.bmm(_weights(queries[:, rows], turned), values, out=out[:, rows])
+    return out
 
 
 class _RowAttention(torch.autograd.Function):
-    """Attention that keeps one number per row for its backward pass."""
+    """Attention that keeps nothing of the weights for its backward pass."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        out, normaliser = _attend(queries, keys, values)
-        ctx.save_for_backward(queries, keys, values, out, normaliser)
+        out = _attend(queries, keys, values)
+        ctx.save_for_backward(queries, keys, values, out)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        queries, keys, values, out, normaliser = ctx.saved_tensors  # type: ignore[attr-defined]
+        queries, keys, values, out = ctx.saved_tensors  # type: ignore[attr-defined]
         turned_keys, turned_values = keys.transpose(1, 2).contiguous(), values.transpose(1, 2).contiguous()
-        shift = (grad * out).sum(dim=-1, keepdim=True)
+        # The softmax takes the mean of its gradient, weighted by itself, off each row; that mean is known beforehand.
+        mean = (grad * out).sum(dim=-1, keepdim=True)
         grad_queries, grad_keys, grad_values = (torch.zeros_like(t) for t in (queries, keys, values))
         for rows in _rows(queries.shape[1]):
             some, some_grad = queries[:, rows], grad[:, rows]
-            weights = (some @ turned_keys).sub_(normaliser[:, rows]).exp_()
+            weights = _weights(some, turned_keys)
             grad_values += weights.transpose(1, 2) @ some_grad
-            grad_energy = (some_grad @ turned_values).sub_(shift[:, rows]).mul_(weights)
+            grad_energy = (some_grad @ turned_values).sub_(mean[:, rows]).mul_(weights)
             grad_queries[:, rows] = grad_energy @ keys
             grad_keys += grad_energy.transpose(1, 2) @ some
         return grad_queries, grad_keys, grad_values

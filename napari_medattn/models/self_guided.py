@@ -20,12 +20,13 @@ from torch.nn import functional as F
 from napari_medattn.errors import ModelError
 from napari_medattn.models.checks import check_input
 from napari_medattn.models.convolution import resize
-from napari_medattn.models.guided_step import SCALES, GuidedScale, GuidedStep
+from napari_medattn.models.guided_step import GuidedScale, GuidedStep
 from napari_medattn.models.outputs import TrainingOutputs
 from napari_medattn.models.position_channel_attention import QUERY_SHARE, prelu_unit
 from napari_medattn.models.registry import register
 from napari_medattn.models.resnext import ResidualEncoder
 from napari_medattn.models.self_guided_names import from_self_guided_names
+from napari_medattn.models.semantic_guide import SCALES
 from napari_medattn.models.site import AttentionSite
 from napari_medattn.models.spec import Recipe, Variant
 
@@ -170,6 +171,15 @@ class SelfGuidedNetwork(nn.Module):
         logits = [self.get_submodule(f"head{scale}")(second[scale]) for scale in SCALES]
         return resize(torch.stack(logits).mean(dim=0), tuple(x.shape[2:]), align_corners=False)
 
+    def folded(self) -> SelfGuidedNetwork:
+        """The last 1x1 convolution of the attention melts into the logits'."""
+        for scale in SCALES:
+            last, head = self.step2.get_submodule(f"scale{scale}"), self.get_submodule(f"head{scale}")
+            assert isinstance(last.merge, nn.Conv2d) and isinstance(head, nn.Conv2d)
+            fold_pointwise(last.merge, head)
+            last.merge = nn.Identity()
+        return self
+
     def training_outputs(self, x: Tensor) -> TrainingOutputs:
         """The mean of the refined logits; all eight logits are scored, the guides' terms are added."""
         made = self.traced(x)
@@ -205,6 +215,14 @@ class SelfGuidedNetwork(nn.Module):
             for scale in SCALES
         }
         return features, self.fuse(torch.cat([features[scale] for scale in SCALES], dim=1))
+
+
+def fold_pointwise(first: nn.Conv2d, second: nn.Conv2d) -> None:
+    """Merge a 1x1 convolution into the 1x1 convolution behind it, in place."""
+    assert first.bias is not None and second.bias is not None
+    weight = second.weight.flatten(1)
+    second.bias = nn.Parameter(second.bias + weight @ first.bias)
+    second.weight = nn.Parameter((weight @ first.weight.flatten(1))[..., None, None])
 
 
 def _initialise(network: nn.Module) -> None:

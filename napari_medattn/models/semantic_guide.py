@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from napari_medattn.models.convolution import ConvUnit
 
+# The scales that a guide serves, deepest first: scale n is what the encoder's stage n gives.
+SCALES = (4, 3, 2, 1)
+
 
 def _encode(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(
