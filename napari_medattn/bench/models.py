@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Generator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +20,10 @@ from napari_medattn.bench.memory import extra_megabytes, in_fresh_process
 from napari_medattn.bench.row import Row
 from napari_medattn.bench.yardstick import in_turn, in_yards, threads
 from napari_medattn.events import Progress
+from napari_medattn.inference import Predictor, segment
 from napari_medattn.models import create_model, prepare_for_inference, training_outputs
+from napari_medattn.store import list_checkpoints
+from napari_medattn.training.folder import DataFolder
 
 THREADS = 2
 
@@ -71,12 +75,15 @@ SUBJECTS = (
 )
 
 
-def measure(quick: bool = False, compiled: bool = False) -> Generator[Progress, None, list[Row]]:
+def measure(
+    quick: bool = False, compiled: bool = False, data: Path | None = None
+) -> Generator[Progress, None, list[Row]]:
     """Measure all networks.
 
     Args:
         quick: Forward passes only, once each.
         compiled: Also with ``torch.compile``, which takes minutes to warm up.
+        data: A data folder on which the shipped checkpoints of its classes are run in both precisions.
 
     Yields:
         Progress before each network.
@@ -93,6 +100,24 @@ def measure(quick: bool = False, compiled: bool = False) -> Generator[Progress, 
                 rows.append(_training_row(subject))
         if not quick:
             rows += _memory_rows(subject)
+    if data is not None:
+        rows += yield from _agreement_rows(data)
+    return rows
+
+
+def _agreement_rows(data: Path, scans: int = 8) -> Generator[Progress, None, list[Row]]:
+    """Share of voxels of held-out scans that get the same class in bfloat16 as in float32."""
+    folder = DataFolder.open(data)
+    _, held_out = folder.split(30)
+    volumes = [folder.example(case).volume for case in held_out[:scans]]
+    rows = []
+    fitting = [c for c in list_checkpoints([]) if c.card.class_names == folder.class_names]
+    for count, checkpoint in enumerate(fitting):
+        yield Progress(f"{checkpoint.name} in two precisions", count, len(fitting), "checkpoints")
+        plain, half = (Predictor.load(checkpoint, "cpu", precision) for precision in ("fp32", "bf16"))
+        same = [float((segment(v, plain).labels == segment(v, half).labels).mean()) for v in volumes]
+        note = f"{len(volumes)} held-out scans of {folder.name}"
+        rows.append(Row(f"{checkpoint.name}: same class in bfloat16", min(same), 0.999, "of voxels", note=note))
     return rows
 
 

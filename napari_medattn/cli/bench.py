@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,6 +22,9 @@ def bench(
     name: Annotated[str, typer.Argument(help="What to measure: models.")],
     quick: Annotated[bool, typer.Option("--quick", help="The main figures only, within a minute.")] = False,
     compiled: Annotated[bool, typer.Option("--compile", help="Also with torch.compile; takes minutes.")] = False,
+    data: Annotated[
+        Path | None, typer.Option(help="Data folder on which shipped checkpoints are compared in both precisions.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
     """Measure NAME on this machine and print each figure beside its target.
@@ -31,7 +35,7 @@ def bench(
     if name not in benchmarks:
         near = difflib.get_close_matches(name, benchmarks, n=1)
         raise InputError(f"There is no benchmark {name!r}.", f"Use {' or '.join(near or benchmarks)}.")
-    rows: list[Row] = run(benchmarks[name](quick=quick, compiled=compiled))
+    rows: list[Row] = run(benchmarks[name](quick=quick, compiled=compiled, data=data))
     if as_json:
         print_json({"rows": [row.to_json() for row in rows]})
         return

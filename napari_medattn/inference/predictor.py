@@ -27,19 +27,22 @@ class Predictor:
         model: The network; it is copied, so that later training does not change this predictor.
         card: Its card.
         device: Where to compute.
+        precision: ``"fp32"``, or ``"bf16"`` for autocast: faster on some processors, with a slightly other result.
     """
 
-    def __init__(self, model: nn.Module, card: Card, device: torch.device) -> None:
-        self.card, self.device = card, device
+    def __init__(self, model: nn.Module, card: Card, device: torch.device, precision: str = "fp32") -> None:
+        if precision not in ("fp32", "bf16"):
+            raise InputError(f"There is no precision {precision!r}.", "Use fp32 or bf16.")
+        self.card, self.device, self.precision = card, device, precision
         layout = torch.channels_last_3d if card.spatial_dims == 3 else torch.channels_last
         fast = prepare_for_inference(model)
         self.model = fast.to(device=device, memory_format=layout)  # type: ignore[call-overload]
         self.sites: dict[str, AttentionSite] = {site.key: site for site in attention_sites(model)}
 
     @classmethod
-    def load(cls, checkpoint: Checkpoint, device: str = "auto") -> Predictor:
+    def load(cls, checkpoint: Checkpoint, device: str = "auto", precision: str = "fp32") -> Predictor:
         """Build a checkpoint's network on a device given by name."""
-        return cls(checkpoint.build(), checkpoint.card, resolve_device(device))
+        return cls(checkpoint.build(), checkpoint.card, resolve_device(device), precision)
 
     @property
     def stride(self) -> tuple[int, int, int]:
@@ -81,6 +84,8 @@ class Predictor:
         flat = self.card.spatial_dims == 2
         x = torch.from_numpy(tiles).to(self.device)
         with ExitStack() as stack:
+            if self.precision == "bf16":
+                stack.enter_context(torch.autocast(self.device.type, torch.bfloat16))
             captured = stack.enter_context(capture_attention(self.model, sites)) if sites else {}
             logits = self.model(x[:, :, 0] if flat else x)
         found = logits.float().softmax(dim=1)

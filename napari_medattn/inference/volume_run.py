@@ -187,6 +187,7 @@ def _record(predictor: Predictor, prepared: Prepared, plan: TilePlan, overlap: f
         "trained_on": card.trained_on or "untrained",
         "class_names": list(card.class_names),
         "device": describe_device(predictor.device),
+        "precision": predictor.precision,
         "preparation": asdict(card.preparation),
         "tile": list(plan.tile),
         "tiles": len(plan),
