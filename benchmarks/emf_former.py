@@ -6,7 +6,8 @@ Three claims: a DSPConv has fewer parameters than a 3x3 convolution, the time an
 the number of positions N and not with its square, and heads one after another need less memory than heads side by side.
 
 Peak memory is the sum of all tensors alive at the same time beyond those at the start, as seen operation by operation;
-scratch space inside an operation is not in it. *Training* is a forward and a backward pass. MFLOP counts matrix products.
+scratch space inside an operation is not in it. *Training* is a forward and a backward pass.
+MFLOP are those of matrix products.
 """
 
 from __future__ import annotations
