@@ -54,3 +54,36 @@ def seeded() -> None:
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    """A phantom on disk with an oblique affine."""
+    import nibabel as nib
+    import numpy as np
+
+    from napari_medattn.data.phantom import phantom, write_image
+
+    turn = nib.eulerangles.euler2mat(0.1, 0.05, 0.2) @ np.diag([1.5, 1.5, 2.0])
+    path = tmp_path / "scan.nii.gz"
+    write_image(path, phantom(1, (32, 48, 48))[0])
+    oblique = nib.affines.from_matvec(turn, [-31.25, 12.5, 7.0])
+    nib.save(nib.Nifti1Image(np.asarray(nib.load(path).dataobj), oblique), path)
+    return path
+
+
+@pytest.fixture
+def viewer(make_napari_viewer):
+    """A real viewer, closed at the end."""
+    return make_napari_viewer()
+
+
+@pytest.fixture
+def dock(viewer, scan, qtbot):
+    """The dock in a viewer with a scan and a trained network."""
+    from tests.window_tools import PLUGIN, choose, open_dock
+
+    viewer.open(str(scan), plugin=PLUGIN)
+    dock = open_dock(viewer)
+    choose(dock, "phantom", qtbot)
+    return dock

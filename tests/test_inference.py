@@ -13,6 +13,7 @@ from napari_medattn.device import resolve_device
 from napari_medattn.errors import CheckpointError, DeviceError, InputError
 from napari_medattn.geometry import Grid
 from napari_medattn.inference import Predictor, segment, segment_steps
+from napari_medattn.inference.contact_sheet import contact_sheet
 from napari_medattn.models import AttentionSite, create_model
 from napari_medattn.models.tap import Tap
 from napari_medattn.store import Card, save_checkpoint
@@ -57,13 +58,14 @@ def threshold(**facts) -> Predictor:
     return Predictor(Threshold(made.spatial_dims), made, CPU)
 
 
-def untrained(dims: int = 3, preparation: Preparation = PLAIN) -> Predictor:
+def untrained(dims: int = 3, preparation: Preparation = PLAIN, channels: int = 1) -> Predictor:
     """A real network, whose answer depends on direction; its head is centred so that all classes occur."""
     torch.manual_seed(5)
-    made = card(tile=(16, 32, 32) if dims == 3 else (1, 32, 32), dims=dims, preparation=preparation, classes=3)
+    tile = (16, 32, 32) if dims == 3 else (1, 32, 32)
+    made = card(tile=tile, dims=dims, preparation=preparation, classes=3, channels=channels)
     model = create_model("attention_unet", **made.arguments).eval()
     with torch.no_grad():
-        logits = model(torch.rand(1, 1, *(16,) * dims))
+        logits = model(torch.rand(1, channels, *(16,) * dims))
         model.fuse.bias -= logits.mean(dim=[0, *range(2, dims + 2)])
     return Predictor(model, made, CPU)
 
@@ -188,6 +190,66 @@ class TestAttention:
     def test_an_unknown_site_is_refused_before_any_work(self):
         with pytest.raises(InputError, match="no attention site nose"):
             segment(scan(), threshold(), attention=["nose"])
+
+
+class TestKindsOfAttention:
+    """Maps of networks whose attention is a softmax, or has no place in space."""
+
+    @pytest.fixture
+    def found(self):
+        torch.manual_seed(0)
+        arguments = {"in_channels": 1, "num_classes": 2, "spatial_dims": 2, "widths": [8, 16, 24]}
+        made = Card("tiny", "dae_former", arguments, ("background", "a"), PLAIN, (1, 32, 32))
+        predictor = Predictor(create_model("dae_former", **arguments), made, CPU)
+        return segment(scan((3, 40, 48)), predictor, attention=None)
+
+    def test_every_site_of_the_network_is_listed_and_made(self, found):
+        assert list(found.attention) == [site.key for site in found.sites]
+
+    def test_softmax_maps_come_in_multiples_of_an_even_share(self, found):
+        maps = [m for m in found.attention.values() if m.site.kind == "factored"]
+        means = [m.on_image().mean() for m in maps]
+        assert len(means) >= 6
+        np.testing.assert_allclose(means, 1, atol=0.25)
+        assert all(m.limits(m.on_image())[0] == 0 for m in maps)
+
+    def test_channel_attention_is_a_matrix_and_has_no_place_on_the_image(self, found):
+        channel = next(m for m in found.attention.values() if m.site.kind == "channel")
+        side = channel.site.channels
+        assert channel.values.shape == (channel.site.heads, 1, side, side)
+        np.testing.assert_allclose(channel.values.sum(axis=-1), 1, rtol=1e-4)
+        with pytest.raises(InputError, match="no place on the image"):
+            channel.on_image()
+
+    def test_a_contact_sheet_leaves_out_what_has_no_place(self, found, tmp_path):
+        contact_sheet(found, tmp_path / "sheet.png")
+        assert (tmp_path / "sheet.png").stat().st_size > 1000
+
+
+class TestNeighbours:
+    def test_a_network_that_sees_three_slices_takes_a_scan_of_one_channel(self):
+        predictor = untrained(2, Preparation(orientation="RAS", intensity="none", neighbours=1), channels=3)
+        found = segment(scan((4, 20, 24)), predictor)
+        assert found.labels.shape == (4, 20, 24)
+
+    def test_and_refuses_one_of_three(self):
+        predictor = untrained(2, Preparation(orientation="RAS", intensity="none", neighbours=1), channels=3)
+        with pytest.raises(InputError, match=r"trained on 1 channel\(s\)"):
+            segment(scan((4, 20, 24), channels=3), predictor)
+
+
+class TestPrecision:
+    def test_bfloat16_gives_nearly_the_same_and_is_recorded(self):
+        fine = untrained(2)
+        rough = Predictor(fine.model, fine.card, CPU, precision="bf16")
+        one, other = segment(scan(), fine), segment(scan(), rough)
+        assert (one.labels == other.labels).mean() > 0.9
+        assert (one.record["precision"], other.record["precision"]) == ("fp32", "bf16")
+
+    def test_an_unknown_precision_is_refused(self):
+        fine = untrained(2)
+        with pytest.raises(InputError, match="fp32 or bf16"):
+            Predictor(fine.model, fine.card, CPU, precision="fp4")
 
 
 class TestRefusals:

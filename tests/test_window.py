@@ -5,40 +5,12 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
-from napari_medattn.data.phantom import phantom, write_image
 from napari_medattn.errors import MedAttnError
 from napari_medattn.store import load_checkpoint, save_checkpoint
 from tests.window_tools import PATIENCE, PLUGIN, choose, open_dock, segment, show_all_maps
 
 CHECKPOINT = "phantom"
 SMALL = (32, 48, 48)
-OBLIQUE = nib.affines.from_matvec(
-    nib.eulerangles.euler2mat(0.1, 0.05, 0.2) @ np.diag([1.5, 1.5, 2.0]), [-31.25, 12.5, 7.0]
-)
-
-
-@pytest.fixture
-def scan(tmp_path):
-    """A phantom on disk with an oblique affine."""
-    volume, _ = phantom(1, SMALL)
-    path = tmp_path / "scan.nii.gz"
-    write_image(path, volume)
-    image = nib.load(path)
-    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), OBLIQUE), path)
-    return path
-
-
-@pytest.fixture
-def viewer(make_napari_viewer):
-    return make_napari_viewer()
-
-
-@pytest.fixture
-def dock(viewer, scan, qtbot):
-    viewer.open(str(scan), plugin=PLUGIN)
-    dock = open_dock(viewer)
-    choose(dock, CHECKPOINT, qtbot)
-    return dock
 
 
 @pytest.fixture
