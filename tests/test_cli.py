@@ -98,8 +98,9 @@ def test_train_finetune_and_evaluate(phantoms, tmp_path, own_home):
 def test_evaluate_a_reference_against_itself_is_perfect(phantoms):
     done = medattn("evaluate", phantoms / "labels", phantoms / "labels", "--json")
     assert done.returncode == 0, done.stderr
-    mean = json.loads(done.stdout)["summary"][-1]
-    assert (mean["dice"], mean["hd95"]) == (1.0, 0.0)
+    rows = {row["class"]: row for row in json.loads(done.stdout)["summary"]}
+    assert (rows["mean"]["dice"], rows["mean"]["hd95"]) == (1.0, 0.0)
+    assert (rows["mean with background"]["iou"], rows["mean with background"]["hd95"]) == (1.0, None)
 
 
 def test_doctor_finds_nothing_wrong_here():

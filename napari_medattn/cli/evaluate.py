@@ -91,6 +91,7 @@ def _segment_and_score(data: Any, predictor: Any, cases: Sequence[str]) -> Gener
             example.labels,
             spacing=example.volume.grid.spacing,
             num_classes=len(predictor.card.class_names),
+            background=True,
         )
     return found
 
@@ -108,7 +109,7 @@ def _score_files(pairs: dict[str, tuple[Path, Path]]) -> Generator[Progress, Non
                 f"{mask.name} and {reference.name} do not lie on the same grid.",
                 "Compare masks of one image, saved with its geometry.",
             )
-        found[case] = score(guess.labels(), truth.labels(), spacing=truth.grid.spacing)
+        found[case] = score(guess.labels(), truth.labels(), spacing=truth.grid.spacing, background=True)
     return found
 
 
@@ -130,27 +131,29 @@ def _pairs(masks: Path, references: Path) -> dict[str, tuple[Path, Path]]:
 
 
 def _summary(scores: dict[str, Scores], names: dict[int, str]) -> list[dict[str, Any]]:
-    """Means per class over the cases where the measure exists, and the mean of the classes last."""
+    """Means per class over the cases where the measure exists, their mean, and the mean with background."""
     classes = sorted({number for case in scores.values() for number in case})
-    rows = []
+    rows = {}
     for number in classes:
-        row: dict[str, Any] = {"class": names.get(number, f"class {number}")}
+        row: dict[str, Any] = {"class": names.get(number, f"class {number}" if number else "background")}
         for measure in _MEASURES:
             values = [getattr(case[number], measure) for case in scores.values() if number in case]
             finite = [value for value in values if math.isfinite(value)]
             row[measure] = round(float(np.mean(finite)), 4) if finite else None
         row["missed"] = sum(math.isinf(case[number].hd95) for case in scores.values() if number in case)
-        rows.append(row)
-    if rows:
-        mean = {m: [r[m] for r in rows if r[m] is not None] for m in _MEASURES}
-        rows.append(
-            {
-                "class": "mean",
-                **{m: round(float(np.mean(v)), 4) if v else None for m, v in mean.items()},
-                "missed": None,
-            }
-        )
-    return rows
+        rows[number] = row
+    foreground = [row for number, row in rows.items() if number]
+    if not foreground:
+        return []
+    background = [rows[0]] if 0 in rows else []
+    whole = [_mean("mean with background", [*foreground, *background], ("dice", "iou"))] if background else []
+    return [*foreground, _mean("mean", foreground, _MEASURES), *background, *whole]
+
+
+def _mean(title: str, rows: list[dict[str, Any]], measures: Sequence[str]) -> dict[str, Any]:
+    values = {m: [row[m] for row in rows if row[m] is not None] if m in measures else [] for m in _MEASURES}
+    means = {m: round(float(np.mean(found)), 4) if found else None for m, found in values.items()}
+    return {"class": title, **means, "missed": None}
 
 
 def _plain(found: Scores) -> dict[str, dict[str, float | None]]:

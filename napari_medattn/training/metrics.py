@@ -37,6 +37,7 @@ def evaluate(
     *,
     spacing: Sequence[float],
     num_classes: int | None = None,
+    background: bool = False,
 ) -> dict[int, ClassScores]:
     """Compare a mask with a reference.
 
@@ -45,9 +46,10 @@ def evaluate(
         reference: The same shape.
         spacing: Voxel size along the same axes, e.g. in mm.
         num_classes: Score the classes 1 to ``num_classes - 1``; those that occur in either mask if None.
+        background: Score the overlap of class 0 too; its distances are nan.
 
     Returns:
-        Scores by class, background left out.
+        Scores by class.
 
     Raises:
         GeometryError: If the shapes differ or the spacing does not fit them.
@@ -64,14 +66,22 @@ def evaluate(
         classes = [int(n) for n in np.union1d(np.unique(labels), np.unique(reference)) if n != 0]
     else:
         classes = list(range(1, num_classes))
-    return {number: _class_scores(labels == number, reference == number, spacing) for number in classes}
+    scores = {number: _class_scores(labels == number, reference == number, spacing) for number in classes}
+    if background:
+        scores[0] = ClassScores(*_overlap(labels == 0, reference == 0), math.nan, math.nan)
+    return scores
+
+
+def _overlap(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> tuple[float, float]:
+    """(Dice, IoU) of two masks, nan where both are empty."""
+    both, either = int((mask & truth).sum()), int((mask | truth).sum())
+    return (2 * both / (both + either), both / either) if either else (math.nan, math.nan)
 
 
 def _class_scores(mask: NDArray[np.bool_], truth: NDArray[np.bool_], spacing: Sequence[float]) -> ClassScores:
-    both, either = int((mask & truth).sum()), int((mask | truth).sum())
-    if either == 0:
-        return ClassScores(math.nan, math.nan, math.nan, math.nan)
-    dice, iou = 2 * both / (both + either), both / either
+    dice, iou = _overlap(mask, truth)
+    if math.isnan(dice):
+        return ClassScores(dice, iou, math.nan, math.nan)
     if not mask.any() or not truth.any():
         return ClassScores(dice, iou, math.inf, math.inf)
     hd95, assd = surface_distances(mask, truth, spacing)

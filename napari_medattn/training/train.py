@@ -25,7 +25,6 @@ from napari_medattn.training.folder import DataFolder
 from napari_medattn.training.loop import Event, TrainingConfig, train_steps
 from napari_medattn.training.patches import PatchSampler
 
-
 LARGEST_PATCH = {2: (1, 256, 256), 3: (32, 48, 48)}
 Triple = tuple[int, int, int]
 
