@@ -31,6 +31,7 @@ CHOICES = [
     {"reading": "fast"},
     {"token_norm": "l2"},
     {"token_norm": "l2", "reading": "fast"},
+    {"feature_norm": "none"},
     {"ffn_ratio": 0.5},
     {"skip_merge": "concatenate"},
     {"detail_width": 0},
@@ -118,16 +119,20 @@ class TestDSPConv:
 
 @pytest.mark.parametrize("reading", READINGS)
 class TestVectorAttention:
+    @pytest.mark.parametrize("feature_norm", ["rms", "none"])
     @pytest.mark.parametrize("token_norm", ["softmax", "l2"])
     @torch.no_grad()
-    def test_is_what_its_equations_say(self, reading, token_norm):
-        head = VectorAttention(4, reading, token_norm).double()
+    def test_is_what_its_equations_say(self, reading, token_norm, feature_norm):
+        head = VectorAttention(4, reading, token_norm, feature_norm).double()
         x = torch.randn(2, 7, 4, dtype=torch.float64)
 
         def norm(scores):
             return scores.softmax(1) if token_norm == "softmax" else scores / scores.square().sum(1, True).sqrt()
 
-        query, key = head.query(x), head.key(x)
+        def length(tokens):
+            return tokens / tokens.square().mean(-1, True).sqrt() if feature_norm == "rms" else tokens
+
+        query, key = length(head.query(x)), length(head.key(x))
         alpha = norm((query * head.query_score).sum(-1) / 2)
         vector = (alpha[..., None] * query).sum(1, keepdim=True)
         if reading == "additive":
@@ -142,6 +147,16 @@ class TestVectorAttention:
         out, weights = head(x)
         torch.testing.assert_close(out, expected)
         torch.testing.assert_close(weights, alpha)
+
+    @torch.no_grad()
+    def test_four_heads_in_series_stay_bounded_however_large_the_weights_grow(self, reading):
+        """Unbounded, each head squares what it gets, and a training ended in numbers that are none."""
+        heads = SerialHeads(16, reading=reading)
+        for head in heads.heads:
+            for layer in (head.query, head.key):
+                layer.weight.mul_(100)
+        mixed, _ = heads.mixed(torch.randn(1, 50, 16))
+        assert mixed.abs().max() < 100
 
     def test_its_cost_grows_with_the_positions_not_with_their_square(self, reading):
         head = VectorAttention(8, reading)
@@ -247,6 +262,7 @@ class TestNetwork:
             {"active_heads": 5},
             {"reading": "literal"},
             {"token_norm": "none"},
+            {"feature_norm": "layer"},
             {"ffn_ratio": 0},
             {"skip_merge": "multiply"},
             {"detail_width": -1},

@@ -64,10 +64,14 @@ class AttentionMap:
         return found if self.even_share == 1 else found / np.float32(self.even_share)
 
     def limits(self, on_image: Float) -> tuple[float, float]:
-        """Display limits for `on_image`: 0..1 for sigmoids, else from nothing to nearly the highest."""
+        """Display limits for `on_image`: 0..1 for sigmoids, else up to nearly the highest value."""
         if self.site.normalisation == "sigmoid":
             return 0.0, 1.0
-        return 0.0, max(2.0, float(np.percentile(on_image.ravel()[:: max(1, on_image.size // 1_000_000)], 99.8)))
+        some = on_image.ravel()[:: max(1, on_image.size // 1_000_000)]
+        if self.site.normalisation == "l2":
+            highest = float(np.percentile(np.abs(some), 99.8)) or 1.0
+            return -highest, highest
+        return 0.0, max(2.0, float(np.percentile(some, 99.8)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,7 +28,7 @@ from napari_medattn.models.registry import register
 from napari_medattn.models.serial_heads import SerialBlock, SerialHeads
 from napari_medattn.models.site import AttentionSite
 from napari_medattn.models.spec import Recipe, Variant
-from napari_medattn.models.vector_attention import Reading, TokenNorm
+from napari_medattn.models.vector_attention import FeatureNorm, Reading, TokenNorm
 
 STAGES, CONVOLUTION_STAGES = 4, 2
 SkipMerge = Literal["add", "concatenate"]
@@ -129,6 +129,7 @@ class EMFFormer(nn.Module):
         active_heads: Heads that compute; the others are ignored.
         reading: What a head computes, ``"additive"``, ``"outer"`` or ``"fast"``, see `VectorAttention`.
         token_norm: How a head's weights are normalised, ``"softmax"`` or ``"l2"``.
+        feature_norm: Whether queries and keys are brought to one length, ``"rms"`` or ``"none"``.
         ffn_ratio: Hidden channels of a block's feed-forward part, as a multiple of its channels.
         skip_merge: How the decoder joins a skip, ``"add"`` or ``"concatenate"``.
         detail_width: Channels of a skip at full size, which sharpens boundaries; 0 for none: the finest features are
@@ -149,6 +150,7 @@ class EMFFormer(nn.Module):
         active_heads: int = 4,
         reading: Reading = "additive",
         token_norm: TokenNorm = "softmax",
+        feature_norm: FeatureNorm = "rms",
         ffn_ratio: float = 2.0,
         skip_merge: SkipMerge = "add",
         detail_width: int = 8,
@@ -173,7 +175,7 @@ class EMFFormer(nn.Module):
             )
 
         def block(channels: int) -> nn.Module:
-            attention = SerialHeads(channels, heads, active_heads, reading, token_norm)
+            attention = SerialHeads(channels, heads, active_heads, reading, token_norm, feature_norm)
             return SerialBlock(spatial_dims, channels, attention, ffn_ratio)
 
         def stage(number: int, entry: nn.Module, width: int) -> Stage:

@@ -35,8 +35,7 @@ def _rows(count: int) -> list[slice]:
 
 def _weights(queries: Tensor, turned_keys: Tensor) -> Tensor:
     """(B, some, d) and (B, d, M) -> (B, some, M), each row sums to one."""
-    energy = queries @ turned_keys
-    return torch.softmax(energy, dim=-1, out=energy)
+    return (queries @ turned_keys).softmax(dim=-1)
 
 
 def _attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from napari_medattn.errors import ModelError
 from napari_medattn.models.depthwise import DEPTHWISE
 from napari_medattn.models.tap import Tap
-from napari_medattn.models.vector_attention import Reading, TokenNorm, VectorAttention
+from napari_medattn.models.vector_attention import FeatureNorm, Reading, TokenNorm, VectorAttention
 
 
 class SerialHeads(nn.Module):
@@ -27,6 +27,7 @@ class SerialHeads(nn.Module):
         active_heads: Heads that compute; the parts of the others pass.
         reading: See `VectorAttention`.
         token_norm: See `VectorAttention`.
+        feature_norm: See `VectorAttention`.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class SerialHeads(nn.Module):
         active_heads: int = 4,
         reading: Reading = "additive",
         token_norm: TokenNorm = "softmax",
+        feature_norm: FeatureNorm = "rms",
     ) -> None:
         super().__init__()
         if heads < 1 or channels % heads:
@@ -43,7 +45,9 @@ class SerialHeads(nn.Module):
         if not 1 <= active_heads <= heads:
             raise ModelError(f"active_heads {active_heads} of {heads} heads is impossible.", f"Use 1 to {heads}.")
         self.width = channels // heads
-        self.heads = nn.ModuleList(VectorAttention(self.width, reading, token_norm) for _ in range(active_heads))
+        self.heads = nn.ModuleList(
+            VectorAttention(self.width, reading, token_norm, feature_norm) for _ in range(active_heads)
+        )
         self.project = nn.Linear(channels, channels)
         self.tap = Tap()
 

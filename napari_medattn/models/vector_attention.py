@@ -6,6 +6,10 @@ connected layer replaces the interaction of keys and values, and the cost is lin
 The equations are inferred, in three readings (`Reading`). In all of them, for tokens x of d channels,
 
     Q = query(x), K = key(x), alpha = norm(Q w / sqrt d) over the positions, g = sum_i alpha_i Q_i
+
+Heads run in series and each multiplies what it gets with itself, so that unbounded Q and K can grow as a power of 16
+over four heads; training then ends in numbers that are none. Q and K are therefore brought to one length, as
+SwiftFormer's code does, unless `FeatureNorm` says otherwise.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from napari_medattn.errors import ModelError
 
 Reading = Literal["additive", "outer", "fast"]
 TokenNorm = Literal["softmax", "l2"]
+FeatureNorm = Literal["rms", "none"]
 
 
 class VectorAttention(nn.Module):
@@ -34,17 +39,26 @@ class VectorAttention(nn.Module):
             where the values are the queries as well.
         token_norm: ``"softmax"``: alpha is positive and sums to one. ``"l2"``: its squares sum to one and it may be
             negative, as in SwiftFormer's code.
+        feature_norm: ``"rms"``: each Q_i and K_i is scaled to a mean square of one over its channels. ``"none"``: they
+            are left as they are.
     """
 
-    def __init__(self, channels: int, reading: Reading = "additive", token_norm: TokenNorm = "softmax") -> None:
+    def __init__(
+        self,
+        channels: int,
+        reading: Reading = "additive",
+        token_norm: TokenNorm = "softmax",
+        feature_norm: FeatureNorm = "rms",
+    ) -> None:
         super().__init__()
         for name, value, known in (
             ("reading", reading, get_args(Reading)),
             ("token_norm", token_norm, get_args(TokenNorm)),
+            ("feature_norm", feature_norm, get_args(FeatureNorm)),
         ):
             if value not in known:
                 raise ModelError(f"There is no {name} {value!r}.", f"Use one of {', '.join(known)}.")
-        self.reading, self.token_norm = reading, token_norm
+        self.reading, self.token_norm, self.feature_norm = reading, token_norm, feature_norm
         self.scale = channels**-0.5
         self.query = nn.Linear(channels, channels)
         self.key = nn.Linear(channels, channels)
@@ -56,6 +70,8 @@ class VectorAttention(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, N, d) -> the head's output (B, N, d) and the weights alpha (B, N)."""
         query, key = self.query(x), self.key(x)
+        if self.feature_norm == "rms":
+            query, key = F.rms_norm(query, query.shape[-1:]), F.rms_norm(key, key.shape[-1:])
         alpha = self._weights(query, self.query_score)
         vector = _gather(alpha, query)
         if self.reading == "outer":
