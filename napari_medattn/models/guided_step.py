@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from napari_medattn.models.folded_step import FoldedStep
 from napari_medattn.models.position_channel_attention import AttentionBranch, ChannelAttention, PositionAttention
@@ -27,6 +28,34 @@ class GuidedScale:
     guided: Tensor
     code: Tensor
     reconstruction: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class GuidedPass:
+    """Everything that a training step scores, by scale.
+
+    Attributes:
+        coarse: Logits of each scale in front of the attention, at the size of the input.
+        refined: Logits of each scale behind it.
+        first: What the first step gave.
+        second: What the second step gave.
+    """
+
+    coarse: dict[int, Tensor]
+    refined: dict[int, Tensor]
+    first: dict[int, GuidedScale]
+    second: dict[int, GuidedScale]
+
+    @property
+    def guidance(self) -> Tensor:
+        """How far the two steps' codes lie apart, summed over the scales."""
+        return torch.stack([F.mse_loss(self.first[s].code, self.second[s].code) for s in SCALES]).sum()
+
+    @property
+    def reconstruction(self) -> Tensor:
+        """How far the guides are from giving back what they were given, summed over scales and steps."""
+        both = [step[s] for s in SCALES for step in (self.first, self.second)]
+        return torch.stack([F.mse_loss(part.guided, part.reconstruction) for part in both]).sum()
 
 
 class GuidedAttention(nn.Module):

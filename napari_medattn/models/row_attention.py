@@ -35,7 +35,9 @@ def _rows(count: int) -> list[slice]:
 
 def _weights(queries: Tensor, turned_keys: Tensor) -> Tensor:
     """(B, some, d) and (B, d, M) -> (B, some, M), each row sums to one."""
-    return (queries @ turned_keys).softmax(dim=-1)
+    energy = queries @ turned_keys
+    # On the processor the softmax goes row by row and may write over what it reads, which stays in the cache.
+    return torch.softmax(energy, dim=-1, out=energy if energy.is_cpu else None)
 
 
 def _attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:

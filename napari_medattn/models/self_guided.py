@@ -11,16 +11,14 @@ The encoder starts from random weights in the code too.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from napari_medattn.errors import ModelError
 from napari_medattn.models.checks import check_input
 from napari_medattn.models.convolution import resize
-from napari_medattn.models.guided_step import GuidedScale, GuidedStep
+from napari_medattn.models.guided_step import GuidedPass, GuidedStep
 from napari_medattn.models.outputs import TrainingOutputs
 from napari_medattn.models.position_channel_attention import QUERY_SHARE, prelu_unit
 from napari_medattn.models.registry import register
@@ -31,34 +29,6 @@ from napari_medattn.models.site import AttentionSite
 from napari_medattn.models.spec import Recipe, Variant
 
 _TERMS = {"guidance": 0.25, "reconstruction": 0.1}
-
-
-@dataclass(frozen=True, eq=False)
-class GuidedPass:
-    """Everything that a training step scores, by scale.
-
-    Attributes:
-        coarse: Logits of each scale in front of the attention, at the size of the input.
-        refined: Logits of each scale behind it.
-        first: What the first step gave.
-        second: What the second step gave.
-    """
-
-    coarse: dict[int, Tensor]
-    refined: dict[int, Tensor]
-    first: dict[int, GuidedScale]
-    second: dict[int, GuidedScale]
-
-    @property
-    def guidance(self) -> Tensor:
-        """How far the two steps' codes lie apart, summed over the scales."""
-        return torch.stack([F.mse_loss(self.first[s].code, self.second[s].code) for s in SCALES]).sum()
-
-    @property
-    def reconstruction(self) -> Tensor:
-        """How far the guides are from giving back what they were given, summed over scales and steps."""
-        both = [step[s] for s in SCALES for step in (self.first, self.second)]
-        return torch.stack([F.mse_loss(part.guided, part.reconstruction) for part in both]).sum()
 
 
 @register(
