@@ -26,9 +26,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from napari_medattn.models.dsp_conv import DSPConv
-from napari_medattn.models.serial_heads import SerialHeads
-from napari_medattn.models.vector_attention import VectorAttention
+from napari_medattn.models.emf.dsp_conv import DSPConv
+from napari_medattn.models.emf.serial_heads import SerialHeads
+from napari_medattn.models.emf.vector_attention import VectorAttention
 
 THREADS = 1
 CHANNELS, HEADS = 128, 4

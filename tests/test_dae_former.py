@@ -11,7 +11,7 @@ from torch import nn
 from napari_medattn.attention import capture_attention
 from napari_medattn.errors import ModelError
 from napari_medattn.models import create_model, get_spec, load_authors_state
-from napari_medattn.models.dae_names import dae_name
+from napari_medattn.models.dae.names import dae_name
 from napari_medattn.models.folding import prepare_for_inference
 
 TINY = {"widths": [16, 24, 32], "depths": [1, 1, 1]}

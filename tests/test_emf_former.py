@@ -13,11 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from napari_medattn.attention import capture_attention
 from napari_medattn.errors import ModelError
 from napari_medattn.models import attention_sites, create_model, get_spec
-from napari_medattn.models.depthwise import DepthwiseConv3d
-from napari_medattn.models.dsp_conv import DSPConv, ShuffledPointwise, shuffle_order
+from napari_medattn.models.emf.depthwise import DepthwiseConv3d
+from napari_medattn.models.emf.dsp_conv import DSPConv, ShuffledPointwise, shuffle_order
+from napari_medattn.models.emf.serial_heads import SerialHeads
+from napari_medattn.models.emf.vector_attention import VectorAttention
 from napari_medattn.models.folding import prepare_for_inference
-from napari_medattn.models.serial_heads import SerialHeads
-from napari_medattn.models.vector_attention import VectorAttention
 
 READINGS = ("additive", "outer", "fast")
 CHOICES = [

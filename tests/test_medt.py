@@ -12,12 +12,12 @@ from torch.nn import functional as F
 from napari_medattn.attention import capture_attention
 from napari_medattn.errors import ModelError
 from napari_medattn.models import create_model, get_spec, load_authors_state, prepare_for_inference
-from napari_medattn.models.axial_attention import AxialAttention
-from napari_medattn.models.axial_block import position_gates
-from napari_medattn.models.axial_product import Positions, axial_product, axial_weights
-from napari_medattn.models.medt import cut_patches, join_patches
-from napari_medattn.models.patch_norm import PatchBatchNorm
-from napari_medattn.models.position_tables import position_tables
+from napari_medattn.models.axial.attention import AxialAttention
+from napari_medattn.models.axial.block import position_gates
+from napari_medattn.models.axial.medt import cut_patches, join_patches
+from napari_medattn.models.axial.patch_norm import PatchBatchNorm
+from napari_medattn.models.axial.position_tables import position_tables
+from napari_medattn.models.axial.product import Positions, axial_product, axial_weights
 
 FAMILY = ("medt", "logo", "gated_axial_unet", "axial_unet")
 POSITIONS = ("none", "plain", "gated")
@@ -91,7 +91,7 @@ class TestProduct:
             return [*results, *torch.autograd.grad(loss, leaves)]
 
         at_once = outcome()
-        monkeypatch.setattr("napari_medattn.models.axial_product.CPU_WEIGHTS", 2 * 6**2)
+        monkeypatch.setattr("napari_medattn.models.axial.product.CPU_WEIGHTS", 2 * 6**2)
         torch.testing.assert_close(outcome(), at_once)
 
 

@@ -13,11 +13,11 @@ from napari_medattn.attention import capture_attention
 from napari_medattn.errors import InputError, ModelError
 from napari_medattn.models import attention_sites, create_model, get_spec, load_authors_state
 from napari_medattn.models.folding import prepare_for_inference
+from napari_medattn.models.guided.names import from_self_guided_names, self_guided_name
+from napari_medattn.models.guided.row_attention import ROWS_AT_ONCE, row_attention
+from napari_medattn.models.guided.up_conv import UpConv
+from napari_medattn.models.guided.winograd import WinogradConv
 from napari_medattn.models.outputs import training_outputs
-from napari_medattn.models.row_attention import ROWS_AT_ONCE, row_attention
-from napari_medattn.models.self_guided_names import from_self_guided_names, self_guided_name
-from napari_medattn.models.up_conv import UpConv
-from napari_medattn.models.winograd import WinogradConv
 from tests import parity_adapter
 
 

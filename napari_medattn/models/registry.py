@@ -15,13 +15,13 @@ from napari_medattn.models.spec import ModelSpec
 
 # Importing one of these modules registers the networks that it defines.
 _NETWORK_MODULES = (
-    "attention_unet",
-    "dae_former",
-    "emf_former",
-    "gated_axial_unet",
-    "grid_gating_unet",
-    "medt",
-    "self_guided",
+    "axial.gated_axial_unet",
+    "axial.medt",
+    "dae.dae_former",
+    "emf.emf_former",
+    "guided.self_guided",
+    "unet.attention_unet",
+    "unet.grid_gating_unet",
 )
 
 _SPECS: dict[str, ModelSpec] = {}

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from napari_medattn.attention import capture_attention
 from napari_medattn.models import create_model, load_authors_state
-from napari_medattn.models.dae_names import dae_name
-from napari_medattn.models.efficient_attention import EfficientAttention, gather_context
+from napari_medattn.models.dae.efficient_attention import EfficientAttention, gather_context
+from napari_medattn.models.dae.names import dae_name
 
 
 def knows(meta: dict[str, Any]) -> bool:

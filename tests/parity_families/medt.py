@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from napari_medattn.attention import capture_attention
 from napari_medattn.attention.records import AxialRecord
 from napari_medattn.models import create_model, load_authors_state
-from napari_medattn.models.medt_names import medt_name
+from napari_medattn.models.axial.names import medt_name
 
 _NETWORKS = {"MedT": "medt", "logo": "logo", "gated": "gated_axial_unet", "axialunet": "axial_unet"}
 _SIDES = {"column_attention": "hight_block", "row_attention": "width_block"}

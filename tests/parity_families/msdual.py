@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from napari_medattn.attention import capture_attention
 from napari_medattn.models import create_model, load_authors_state
-from napari_medattn.models.self_guided_names import self_guided_name
-from napari_medattn.models.semantic_guide import SCALES
+from napari_medattn.models.guided.names import self_guided_name
+from napari_medattn.models.guided.semantic_guide import SCALES
 
 _KINDS = {"position": "pam", "channel": "cam"}
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from napari_medattn.attention import capture_attention
 from napari_medattn.models import create_model, load_authors_state
-from napari_medattn.models.grid_gate import GridGate
-from napari_medattn.models.unet_names import gate_name, unet_name
+from napari_medattn.models.unet.grid_gate import GridGate
+from napari_medattn.models.unet.names import gate_name, unet_name
 
 _NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
     "unet_ct_single_att_dsv": ("attention_unet", {"gates_per_skip": 1}),

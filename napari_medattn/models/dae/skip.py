@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_medattn.models.efficient_attention import (
+from napari_medattn.models.dae.efficient_attention import (
     emit_factors,
     gather_context,
     softmax_over_channels,
     softmax_over_positions,
     spread,
 )
-from napari_medattn.models.mix_feed_forward import FeedForward, MixFeedForward
+from napari_medattn.models.dae.mix_feed_forward import FeedForward, MixFeedForward
 from napari_medattn.models.tap import Tap
 
 SkipAttention = Literal["encoder_queries_and_keys", "encoder_queries"]

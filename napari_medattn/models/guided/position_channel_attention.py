@@ -10,7 +10,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from napari_medattn.models.row_attention import row_attention
+from napari_medattn.models.guided.row_attention import row_attention
 from napari_medattn.models.tap import Tap
 
 QUERY_SHARE = 8

@@ -7,8 +7,8 @@ from collections import OrderedDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_medattn.models.axial_attention import GATES, HEADS, AxialAttention, PositionTerms
-from napari_medattn.models.patch_norm import PatchBatchNorm
+from napari_medattn.models.axial.attention import GATES, HEADS, AxialAttention, PositionTerms
+from napari_medattn.models.axial.patch_norm import PatchBatchNorm
 from napari_medattn.models.site import AttentionSite
 
 EXPANSION = 2

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_medattn.errors import ModelError
-from napari_medattn.models.depthwise import DEPTHWISE
+from napari_medattn.models.emf.depthwise import DEPTHWISE
+from napari_medattn.models.emf.vector_attention import FeatureNorm, Reading, TokenNorm, VectorAttention
 from napari_medattn.models.tap import Tap
-from napari_medattn.models.vector_attention import FeatureNorm, Reading, TokenNorm, VectorAttention
 
 
 class SerialHeads(nn.Module):

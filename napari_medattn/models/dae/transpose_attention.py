@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_medattn.models.efficient_attention import per_head
+from napari_medattn.models.dae.efficient_attention import per_head
 from napari_medattn.models.tap import Tap
 
 HEADS = 8

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from napari_medattn.errors import ModelError
 from napari_medattn.models.checks import check_input
 from napari_medattn.models.convolution import resize
-from napari_medattn.models.guided_step import GuidedPass, GuidedStep
+from napari_medattn.models.guided.names import from_self_guided_names
+from napari_medattn.models.guided.position_channel_attention import QUERY_SHARE, prelu_unit
+from napari_medattn.models.guided.resnext import ResidualEncoder
+from napari_medattn.models.guided.semantic_guide import SCALES
+from napari_medattn.models.guided.step import GuidedPass, GuidedStep
 from napari_medattn.models.outputs import TrainingOutputs
-from napari_medattn.models.position_channel_attention import QUERY_SHARE, prelu_unit
 from napari_medattn.models.registry import register
-from napari_medattn.models.resnext import ResidualEncoder
-from napari_medattn.models.self_guided_names import from_self_guided_names
-from napari_medattn.models.semantic_guide import SCALES
 from napari_medattn.models.site import AttentionSite
 from napari_medattn.models.spec import Recipe, Variant
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_medattn.models.dae_blocks import Expansion, interleave
+from napari_medattn.models.dae.blocks import Expansion, interleave
 
 SCALE = 4
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_medattn.models.efficient_attention import EfficientAttention
-from napari_medattn.models.mix_feed_forward import FeedForward, MixFeedForward
-from napari_medattn.models.transpose_attention import TransposeAttention
+from napari_medattn.models.dae.efficient_attention import EfficientAttention
+from napari_medattn.models.dae.mix_feed_forward import FeedForward, MixFeedForward
+from napari_medattn.models.dae.transpose_attention import TransposeAttention
 
 
 class PatchEmbedding(nn.Module):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from napari_medattn.models.patch_norm import follow
+from napari_medattn.models.axial.patch_norm import follow
 
 Moments = tuple[Tensor, Tensor]
 

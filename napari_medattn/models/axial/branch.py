@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_medattn.errors import ModelError
-from napari_medattn.models.axial_attention import PositionTerms
-from napari_medattn.models.axial_block import EXPANSION, AxialStage
-from napari_medattn.models.patch_norm import PatchBatchNorm
+from napari_medattn.models.axial.attention import PositionTerms
+from napari_medattn.models.axial.block import EXPANSION, AxialStage
+from napari_medattn.models.axial.patch_norm import PatchBatchNorm
 
 BLOCKS = (1, 2, 4, 1)
 WIDTHS = (16, 32, 64, 128)

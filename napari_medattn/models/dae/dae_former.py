@@ -23,15 +23,15 @@ from torch import Tensor, nn
 
 from napari_medattn.errors import ModelError
 from napari_medattn.models.checks import check_input
-from napari_medattn.models.dae_blocks import DualBlock, Expansion, PatchEmbedding, interleave
-from napari_medattn.models.dae_head import ExpandingHead
-from napari_medattn.models.dae_names import from_dae_names
-from napari_medattn.models.dae_skip import FusedSkip, SkipAttention
-from napari_medattn.models.mix_feed_forward import FeedForward
+from napari_medattn.models.dae.blocks import DualBlock, Expansion, PatchEmbedding, interleave
+from napari_medattn.models.dae.head import ExpandingHead
+from napari_medattn.models.dae.mix_feed_forward import FeedForward
+from napari_medattn.models.dae.names import from_dae_names
+from napari_medattn.models.dae.skip import FusedSkip, SkipAttention
+from napari_medattn.models.dae.transpose_attention import HEADS
 from napari_medattn.models.registry import register
 from napari_medattn.models.site import AttentionSite
 from napari_medattn.models.spec import Recipe, Variant
-from napari_medattn.models.transpose_attention import HEADS
 
 DECODER_BLOCKS = 2
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_medattn.models.folded_step import FoldedStep
-from napari_medattn.models.position_channel_attention import AttentionBranch, ChannelAttention, PositionAttention
-from napari_medattn.models.semantic_guide import SCALES, SemanticGuide
+from napari_medattn.models.guided.folded_step import FoldedStep
+from napari_medattn.models.guided.position_channel_attention import AttentionBranch, ChannelAttention, PositionAttention
+from napari_medattn.models.guided.semantic_guide import SCALES, SemanticGuide
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,11 +21,11 @@ from torch.nn import functional as F
 from napari_medattn.errors import ModelError
 from napari_medattn.models.checks import check_input
 from napari_medattn.models.convolution import CONV, LINEAR, ConvBlock, ConvUnit, UpBlock, initialise
-from napari_medattn.models.grid_gate import Compatibility, GatedSkip, GridGate
 from napari_medattn.models.registry import register
 from napari_medattn.models.site import AttentionSite
 from napari_medattn.models.spec import Recipe, Variant
-from napari_medattn.models.unet_names import from_unet_names
+from napari_medattn.models.unet.grid_gate import Compatibility, GatedSkip, GridGate
+from napari_medattn.models.unet.names import from_unet_names
 
 WIDTHS = (64, 128, 256, 512, 1024)
 

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_medattn.errors import ModelError
-from napari_medattn.models.axial_attention import PositionTerms
-from napari_medattn.models.axial_block import axial_sites
-from napari_medattn.models.axial_branch import DEPTH_STRIDE, OUT_CHANNELS, AxialBranch, image_sides
+from napari_medattn.models.axial.attention import PositionTerms
+from napari_medattn.models.axial.block import axial_sites
+from napari_medattn.models.axial.branch import DEPTH_STRIDE, OUT_CHANNELS, AxialBranch, image_sides
+from napari_medattn.models.axial.gated_axial_unet import PAPER, RECIPE, SMALL_RECIPE
+from napari_medattn.models.axial.names import from_medt_names
 from napari_medattn.models.checks import check_input
-from napari_medattn.models.gated_axial_unet import PAPER, RECIPE, SMALL_RECIPE
-from napari_medattn.models.medt_names import from_medt_names
 from napari_medattn.models.registry import register
 from napari_medattn.models.site import AttentionSite
 from napari_medattn.models.spec import Variant

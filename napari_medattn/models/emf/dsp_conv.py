@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from napari_medattn.errors import ModelError
 from napari_medattn.models.convolution import BATCH_NORM
-from napari_medattn.models.depthwise import DEPTHWISE
+from napari_medattn.models.emf.depthwise import DEPTHWISE
 
 Activation = Literal["relu", "gelu"]
 

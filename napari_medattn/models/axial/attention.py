@@ -15,11 +15,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from napari_medattn.models.axial_product import Positions, axial_product, axial_weights
+from napari_medattn.models.axial.logit_norm import LogitNorm, Moments, content_moments, position_moments
+from napari_medattn.models.axial.patch_norm import PatchBatchNorm
+from napari_medattn.models.axial.position_tables import position_tables
+from napari_medattn.models.axial.product import Positions, axial_product, axial_weights
 from napari_medattn.models.folding import scale_and_shift
-from napari_medattn.models.logit_norm import LogitNorm, Moments, content_moments, position_moments
-from napari_medattn.models.patch_norm import PatchBatchNorm
-from napari_medattn.models.position_tables import position_tables
 from napari_medattn.models.tap import Tap
 
 HEADS = 8

@@ -23,12 +23,12 @@ from torch import Tensor, nn
 from napari_medattn.errors import ModelError
 from napari_medattn.models.checks import check_input
 from napari_medattn.models.convolution import BATCH_NORM, CONV, resize
-from napari_medattn.models.dsp_conv import POINTWISE, Activation, DSPConv, PointwiseUnit, activation_layer
+from napari_medattn.models.emf.dsp_conv import POINTWISE, Activation, DSPConv, PointwiseUnit, activation_layer
+from napari_medattn.models.emf.serial_heads import SerialBlock, SerialHeads
+from napari_medattn.models.emf.vector_attention import FeatureNorm, Reading, TokenNorm
 from napari_medattn.models.registry import register
-from napari_medattn.models.serial_heads import SerialBlock, SerialHeads
 from napari_medattn.models.site import AttentionSite
 from napari_medattn.models.spec import Recipe, Variant
-from napari_medattn.models.vector_attention import FeatureNorm, Reading, TokenNorm
 
 STAGES, CONVOLUTION_STAGES = 4, 2
 SkipMerge = Literal["add", "concatenate"]

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_medattn.models.semantic_guide import SCALES
-from napari_medattn.models.up_conv import UpConv
-from napari_medattn.models.winograd import TiledImage, convolve, quick
+from napari_medattn.models.guided.semantic_guide import SCALES
+from napari_medattn.models.guided.up_conv import UpConv
+from napari_medattn.models.guided.winograd import TiledImage, convolve, quick
 
 
 class FoldedGuide(nn.Module):

@@ -1,0 +1,1 @@
+"""Medical Transformer and its kin: attention along rows and columns."""

@@ -1,0 +1,1 @@
+"""DAE-Former: efficient attention over positions and channels."""

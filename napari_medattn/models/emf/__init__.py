@@ -1,0 +1,1 @@
+"""EMF-former, a reconstruction: vector attention in serial heads."""

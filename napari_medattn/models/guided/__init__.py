@@ -1,0 +1,1 @@
+"""Multi-scale self-guided attention: position and channel attention in two steps."""
