@@ -239,6 +239,10 @@ class TestGates:
     def test_networks_without_gates_have_none(self, name):
         assert position_gates(small(name)) == {}
 
+    def test_merged_gates_cannot_be_read(self):
+        with pytest.raises(ModelError, match="its gates are merged"):
+            position_gates(prepare_for_inference(small("gated_axial_unet")))
+
     def test_the_local_branch_is_gated_as_in_the_paper_on_request(self):
         described = position_gates(small("medt", local_positions="gated"))
         assert "local.layer4.0.row_attention" in described

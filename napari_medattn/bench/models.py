@@ -155,7 +155,9 @@ def _forward_rows(subject: Subject, rounds: int, everything: bool, compiled: boo
 
 
 def _training_row(subject: Subject) -> Row:
-    model, x = subject.build().train(), subject.input()
+    layout: Any = torch.channels_last_3d if len(subject.shape) == 4 else torch.channels_last
+    model = subject.build().train().to(memory_format=layout)  # type: ignore[call-overload]
+    x = subject.input().contiguous(memory_format=layout)
 
     def step() -> None:
         model.zero_grad(set_to_none=True)

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from napari_medattn.models.axial.attention import GATES, HEADS, AxialAttention, PositionTerms
 from napari_medattn.models.axial.patch_norm import PatchBatchNorm
+from napari_medattn.models.folding import check_trainable
 from napari_medattn.models.site import AttentionSite
 
 EXPANSION = 2
@@ -125,7 +126,11 @@ def position_gates(model: nn.Module) -> dict[str, dict[str, float]]:
     Returns:
         For each gated site key G_Q, G_K, G_V1 and G_V2 as in equation 5 of arXiv 2102.10662: how much the position
         terms of queries, keys and values count, and the values themselves. Empty without gates.
+
+    Raises:
+        ModelError: If the network was prepared for inference, where the gates are part of the weights.
     """
+    check_trainable(model)
     return {
         key: {symbol: float(part.get_parameter(name)) for name, (symbol, _) in GATES.items()}
         for key, part in model.named_modules()

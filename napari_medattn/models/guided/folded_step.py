@@ -112,7 +112,7 @@ class FoldedStep(nn.Module):
         """As `GuidedStep`'s."""
         codes, attended = [], {}
         for scale in SCALES:
-            image = TiledImage(torch.cat([features[scale], contexts[scale]], dim=1))
+            image = TiledImage(torch.cat([features[scale], contexts[scale]], dim=1), shared=True)
             attended[scale] = self._scale(scale).attended(image)
             codes.append(self.guide.encode(image))
         halves = self.guide.decode(torch.cat(codes)).chunk(len(SCALES))

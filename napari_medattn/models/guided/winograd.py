@@ -16,6 +16,7 @@ TAPS = 3
 SIDE = OUTPUTS + TAPS - 1
 POINTS = (0.0, 2 / 3, -2 / 3, 4 / 3, -4 / 3)
 WORTHWHILE_CHANNELS = 64
+TILES_AT_ONCE = 64  # more need more memory, fewer more time
 
 
 def _powers(count: int) -> Tensor:
@@ -25,28 +26,42 @@ def _powers(count: int) -> Tensor:
 
 
 class TiledImage:
-    """A tensor (B, C, Y, X) whose tiles are cut once for all convolutions of it, when the first one asks."""
+    """A tensor (B, C, Y, X), cut into tiles for one convolution or for several.
 
-    def __init__(self, x: Tensor) -> None:
+    Args:
+        x: The tensor.
+        shared: Keep the transformed tiles for further convolutions; else they exist strip by strip.
+    """
+
+    def __init__(self, x: Tensor, shared: bool = False) -> None:
         self.x = x
-        self._spread: Tensor | None = None
+        height, width = x.shape[2:]
+        self.grid = rows, columns = -(-height // OUTPUTS), -(-width // OUTPUTS)
+        margins = (0, 0, 1, columns * OUTPUTS - width + 1, 1, rows * OUTPUTS - height + 1)
+        self._padded = F.pad(x.permute(0, 2, 3, 1), margins)
+        self._shared = shared
+        self._kept: Tensor | None = None
 
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Tiles along Y and X."""
-        return -(-self.x.shape[2] // OUTPUTS), -(-self.x.shape[3] // OUTPUTS)
+    def strips(self) -> list[slice]:
+        """Rows of tiles that are done together."""
+        rows, columns = self.grid
+        step = max(1, TILES_AT_ONCE // (columns * len(self.x)))
+        return [slice(at, min(at + step, rows)) for at in range(0, rows, step)]
 
-    def spread(self, into: Tensor) -> Tensor:
-        """The tiles in the domain of the products, (B rows columns, 36, C); ``into`` is the transform."""
-        if self._spread is None:
-            height, width = self.x.shape[2:]
-            rows, columns = self.grid
-            margins = (0, 0, 1, columns * OUTPUTS - width + 1, 1, rows * OUTPUTS - height + 1)
-            padded = F.pad(self.x.permute(0, 2, 3, 1), margins)
-            tiles = padded.unfold(1, SIDE, OUTPUTS).unfold(2, SIDE, OUTPUTS).permute(0, 1, 2, 4, 5, 3)
-            tiles = tiles.reshape(-1, SIDE * SIDE, self.x.shape[1])
-            self._spread = torch.bmm(into.expand(len(tiles), -1, -1), tiles)
-        return self._spread
+    def spread(self, strip: slice, into: Tensor) -> Tensor:
+        """The tiles of a strip in the domain of the products, (tiles, 36, C); ``into`` is the transform."""
+        if not self._shared:
+            return self._spread(strip, into)
+        if self._kept is None:
+            spread = self._spread(slice(0, self.grid[0]), into)
+            self._kept = spread.view(len(self.x), *self.grid, SIDE * SIDE, -1)
+        return self._kept[:, strip].flatten(0, 2)
+
+    def _spread(self, strip: slice, into: Tensor) -> Tensor:
+        lines = self._padded[:, strip.start * OUTPUTS : strip.stop * OUTPUTS + TAPS - 1]
+        tiles = lines.unfold(1, SIDE, OUTPUTS).unfold(2, SIDE, OUTPUTS).permute(0, 1, 2, 4, 5, 3)
+        tiles = tiles.reshape(-1, SIDE * SIDE, self.x.shape[1])
+        return torch.bmm(into.expand(len(tiles), -1, -1), tiles)
 
 
 class WinogradConv(nn.Module):
@@ -77,10 +92,13 @@ class WinogradConv(nn.Module):
         """(B, C, Y, X) -> (B, out, Y, X), channels last."""
         image = x if isinstance(x, TiledImage) else TiledImage(x)
         batch, (height, width), (rows, columns) = len(image.x), image.x.shape[2:], image.grid
-        products = torch.bmm(image.spread(self.into).transpose(0, 1), self.kernel).transpose(0, 1)
-        found = torch.bmm(self.back.expand(len(products), -1, -1), products)
-        found = found.view(batch, rows, columns, OUTPUTS, OUTPUTS, -1).transpose(2, 3) + self.bias
-        return found.reshape(batch, rows * OUTPUTS, columns * OUTPUTS, -1)[:, :height, :width].permute(0, 3, 1, 2)
+        out = image.x.new_empty(batch, rows, OUTPUTS, columns, OUTPUTS, len(self.bias))
+        for strip in image.strips():
+            products = torch.bmm(image.spread(strip, self.into).transpose(0, 1), self.kernel).transpose(0, 1)
+            found = torch.bmm(self.back.expand(len(products), -1, -1), products)
+            found = found.view(batch, -1, columns, OUTPUTS, OUTPUTS, len(self.bias)).transpose(2, 3)
+            torch.add(found, self.bias, out=out[:, strip])
+        return out.view(batch, rows * OUTPUTS, columns * OUTPUTS, -1)[:, :height, :width].permute(0, 3, 1, 2)
 
 
 def quick(convolution: nn.Conv2d) -> nn.Module:
