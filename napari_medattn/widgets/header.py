@@ -137,9 +137,11 @@ class Header(QWidget):
 
 def card_in_words(card: Card) -> str:
     """The lines of a card that a person asks for first."""
+    seen = card.preparation.slices
+    channels = f"{card.in_channels // seen} channel(s)" + (f", sees {seen} slices at once" if seen > 1 else "")
     lines = [
         card.title or card.name,
-        f"Network: {card.network}, {card.spatial_dims}-D, {card.in_channels} channel(s)",
+        f"Network: {card.network}, {card.spatial_dims}-D, {channels}",
         f"Classes: {', '.join(card.class_names)}",
         f"Trained on: {card.trained_on or 'nothing: its masks mean nothing'}",
     ]
