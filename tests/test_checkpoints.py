@@ -155,6 +155,14 @@ class TestDamage:
         with pytest.raises(CheckpointError, match="Update napari-medattn"):
             load_checkpoint(tmp_path / "x.safetensors")
 
+    def test_a_two_dimensional_network_with_thick_tiles_is_refused(self, tmp_path):
+        flat = replace(CARD, arguments=ARGUMENTS | {"spatial_dims": 2}, tile=(8, 32, 32))
+        with pytest.raises(CheckpointError, match="2-D network cannot work on tiles"):
+            save_checkpoint(flat, network(), tmp_path)
+        self.resave(network(), tmp_path / "x.safetensors", flat.to_json())
+        with pytest.raises(CheckpointError, match="2-D network cannot work on tiles"):
+            load_checkpoint(tmp_path / "x.safetensors")
+
     @pytest.mark.parametrize("arguments", [ARGUMENTS | {"num_classes": 5}, ARGUMENTS | {"gates_per_skip": 2}])
     def test_weights_that_do_not_fit_the_card_are_refused(self, saved, tmp_path, arguments):
         card = replace(saved.card, arguments=arguments)

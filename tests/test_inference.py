@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from napari_medattn.data import Preparation, Volume
+from napari_medattn.data import Preparation, Volume, read_volume
+from napari_medattn.data.phantom import phantom
 from napari_medattn.device import resolve_device
 from napari_medattn.errors import CheckpointError, DeviceError, InputError
 from napari_medattn.geometry import Grid
@@ -45,6 +48,17 @@ class Threshold(nn.Module):
             pool = F.avg_pool3d if x.ndim == 5 else F.avg_pool2d
             self.gate.tap.emit(gate=pool(x[:, :1], 4))
         return torch.cat([torch.zeros_like(x[:, :1]), 8 * (x[:, :1] - 0.5)], dim=1)
+
+
+class OneChannel(Threshold):
+    """`Threshold` of one of its channels."""
+
+    def __init__(self, channel: int) -> None:
+        super().__init__(2)
+        self.channel = channel
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x[:, self.channel : self.channel + 1])
 
 
 def card(tile=(8, 8, 8), dims=3, preparation=PLAIN, classes=2, channels=1, **facts) -> Card:
@@ -232,13 +246,47 @@ class TestNeighbours:
         found = segment(scan((4, 20, 24)), predictor)
         assert found.labels.shape == (4, 20, 24)
 
+    @pytest.mark.parametrize(("channel", "seen"), [(0, [0, 0, 1, 2]), (1, [0, 1, 2, 3]), (2, [1, 2, 3, 3])])
+    def test_its_channels_are_the_slices_below_at_and_above_each(self, channel, seen):
+        made = card((1, 8, 8), 2, Preparation(orientation="RAS", intensity="none", neighbours=1), channels=3)
+        predictor = Predictor(OneChannel(channel), made, CPU)
+        source = scan((4, 8, 8))
+        expected = source.array[0][seen] > 0.5
+        np.testing.assert_array_equal(segment(source, predictor).labels, expected)
+
     def test_and_refuses_one_of_three(self):
         predictor = untrained(2, Preparation(orientation="RAS", intensity="none", neighbours=1), channels=3)
         with pytest.raises(InputError, match=r"trained on 1 channel\(s\)"):
             segment(scan((4, 20, 24), channels=3), predictor)
 
 
+class TestThreads:
+    def test_two_threads_on_one_network_do_not_mix_up_their_maps(self):
+        torch.manual_seed(0)
+        arguments = {"in_channels": 1, "num_classes": 2, "spatial_dims": 2, "widths": [8, 16, 24]}
+        made = Card("tiny", "dae_former", arguments, ("background", "a"), PLAIN, (1, 32, 32))
+        predictor = Predictor(create_model("dae_former", **arguments), made, CPU)
+        source = scan((16, 64, 64))
+        keys = [key for key, site in predictor.sites.items() if site.kind == "factored"][:3]
+
+        def one(key: str):
+            return segment(source, predictor, attention=[key]).attention[key].values
+
+        with ThreadPoolExecutor(3) as pool:
+            together = list(pool.map(one, keys))
+        for key, values in zip(keys, together, strict=True):
+            np.testing.assert_allclose(values, one(key), rtol=1e-4, atol=1e-6)
+
+
 class TestPrecision:
+    @pytest.mark.parametrize("name", ["hippocampus", "phantom"])
+    def test_shipped_networks_keep_the_class_of_nearly_every_voxel_in_bfloat16(self, name, shared_data):
+        volume = read_volume(next((shared_data / "msd_hippocampus" / "images").glob("*_026*")))
+        if name == "phantom":
+            volume = phantom(1, (32, 48, 48))[0]
+        fine, rough = segment(volume, name), segment(volume, name, precision="bf16")
+        assert (fine.labels == rough.labels).mean() >= 0.999
+
     def test_bfloat16_gives_nearly_the_same_and_is_recorded(self):
         fine = untrained(2)
         rough = Predictor(fine.model, fine.card, CPU, precision="bf16")

@@ -301,6 +301,15 @@ class TestMixedPrecision:
         logits.float().square().mean().backward()
         assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
+    def test_running_statistics_are_not_rounded(self):
+        plain, mixed = PatchBatchNorm(3, 4), PatchBatchNorm(3, 4)
+        x = torch.randn(8, 3, 5, 5) * 3 + 2
+        plain(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed(x)
+        torch.testing.assert_close(mixed.running_mean, plain.running_mean, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(mixed.running_var, plain.running_var, rtol=1e-6, atol=1e-6)
+
 
 class TestAuthorsNames:
     def test_what_they_never_use_is_dropped_and_the_unknown_is_kept(self):

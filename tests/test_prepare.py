@@ -168,6 +168,10 @@ class TestNeighbours:
         two = np.stack([np.zeros((3, 2, 2)), np.ones((3, 2, 2))]).astype(np.float32)
         assert with_neighbours(two, 1)[:, 1, 0, 0].tolist() == [0, 1, 0, 1, 0, 1]
 
+    def test_a_negative_number_is_refused(self):
+        with pytest.raises(InputError, match="no -1 neighbouring slices"):
+            Preparation(neighbours=-1)
+
     def test_without_neighbours_nothing_is_copied(self):
         stack = np.zeros((1, 3, 2, 2), np.float32)
         assert with_neighbours(stack, 0) is stack

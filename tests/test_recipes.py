@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from napari_medattn.errors import ModelError
+from napari_medattn.errors import ModelError, TrainingError
 from napari_medattn.events import TrainingStep
 from napari_medattn.models import (
     Recipe,
@@ -68,6 +68,11 @@ class TestPositionGates:
         train(model, wanted, 5, 32, look)
         assert moved == [False, False, False, True, True]
 
+    def test_a_short_run_does_not_end_before_they_start(self):
+        model = create_model("gated_axial_unet", num_classes=2, variant="small", image_size=32)
+        train(model, replace(get_spec("gated_axial_unet").variant("small").recipe, warm_up=0.0), 4, 32)
+        assert all(p.requires_grad for p in model.parameters())
+
 
 class TestTerms:
     @pytest.fixture
@@ -124,6 +129,11 @@ class TestSchedule:
             schedule.scored(epoch, is_best)
         assert schedule.rate(0.5, 110) == 0.25
 
+    def test_a_rate_that_waits_for_scores_hears_of_them_in_time(self):
+        waiting = Schedule(Recipe(halve_after=50))
+        assert waiting.validations(10, 500) == 50
+        assert Schedule(Recipe()).validations(10, 500) == 10
+
     @pytest.mark.parametrize(
         ("name", "kind"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)]
     )
@@ -142,6 +152,11 @@ class TestBatch:
         recipe = Recipe(batch_size=7)
         assert TrainingConfig(epochs=1, recipe=recipe).batch == 7
         assert TrainingConfig(epochs=1, recipe=recipe, batch_size=2).batch == 2
+
+    def test_one_patch_that_is_too_small_to_normalise_is_named(self):
+        model = create_model("attention_unet", spatial_dims=2, feature_scale=32)
+        with pytest.raises(TrainingError, match=r"1 patch of \(16, 16\) is too little"):
+            train(model, Recipe(), 1, 16)
 
     def test_a_network_that_was_folded_cannot_be_trained(self):
         folded = prepare_for_inference(create_model("attention_unet", spatial_dims=2, feature_scale=32))

@@ -33,3 +33,13 @@ def show_all_maps(dock: AttentionDock, qtbot) -> None:
     for key in case.prediction.attention:
         dock.look.show_site(key)
     qtbot.waitUntil(lambda: len(case.maps) == len(case.prediction.attention), timeout=PATIENCE)
+
+
+def wait_for_maps(dock: AttentionDock, count: int, qtbot) -> None:
+    """Wait until ``count`` maps are shown and none is being made; a timeout tells what the panel says."""
+
+    def arrived() -> None:
+        shown, making, said = len(dock.session.case.maps), len(dock.look._making), dock.look.message.text
+        assert (shown, making) == (count, 0), f"{shown} maps, {making} runs, {said!r}, {dock.segment.message.text!r}"
+
+    qtbot.waitUntil(arrived, timeout=PATIENCE)

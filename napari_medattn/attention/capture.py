@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from threading import get_ident
 
 from torch import Tensor, nn
 
@@ -29,9 +30,15 @@ class Capture(Mapping[str, Record]):
         return len(self._records)
 
     def listener(self, site: AttentionSite) -> Listener:
-        """A tap listener that keeps what ``site`` emits."""
+        """A tap listener that keeps what ``site`` emits.
+
+        Forward passes of other threads through the same network are none of this capture's business.
+        """
+        home = get_ident()
 
         def keep(tensors: dict[str, Tensor]) -> None:
+            if get_ident() != home:
+                return
             kept = {name: tensor.detach() for name, tensor in tensors.items()}
             self._records[site.key] = RECORDS[site.kind](site, **kept)
 

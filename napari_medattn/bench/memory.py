@@ -16,13 +16,14 @@ def extra_megabytes(work: Callable[[], object]) -> float | None:
     """Rise of the peak resident size during ``work()`` over the resident size before it, in MB.
 
     Returns:
-        None where the system does not tell (it has no /proc).
+        None where the system does not tell.
     """
-    if not _STATUS.exists():
-        return None
     gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    except (OSError, AttributeError):
+        return None
     before = _status("VmRSS")
     work()
     return (_status("VmHWM") - before) / 1024

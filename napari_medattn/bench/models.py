@@ -108,13 +108,15 @@ def measure(
 def _agreement_rows(data: Path, scans: int = 8) -> Generator[Progress, None, list[Row]]:
     """Share of voxels of held-out scans that get the same class in bfloat16 as in float32."""
     folder = DataFolder.open(data)
-    _, held_out = folder.split(30)
-    volumes = [folder.example(case).volume for case in held_out[:scans]]
     rows = []
     fitting = [c for c in list_checkpoints([]) if c.card.class_names == folder.class_names]
     for count, checkpoint in enumerate(fitting):
         yield Progress(f"{checkpoint.name} in two precisions", count, len(fitting), "checkpoints")
         plain, half = (Predictor.load(checkpoint, "cpu", precision) for precision in ("fp32", "bf16"))
+        held_out = [case for case in checkpoint.card.training.get("validation_cases", ()) if case in folder.cases]
+        volumes = [folder.example(case).volume for case in held_out[:scans]]
+        if not volumes:
+            continue
         same = [float((segment(v, plain).labels == segment(v, half).labels).mean()) for v in volumes]
         note = f"{len(volumes)} held-out scans of {folder.name}"
         rows.append(Row(f"{checkpoint.name}: same class in bfloat16", min(same), 0.999, "of voxels", note=note))

@@ -39,6 +39,7 @@ class Row:
             "name": self.name,
             "value": round(self.value, 4),
             "target": self.target,
+            "at_most": self.at_most,
             "ok": self.ok,
             "unit": self.unit,
             "note": self.note,

@@ -23,6 +23,7 @@ def import_weights(
     spacing: Annotated[str, typer.Option(help="Voxel size Z,Y,X in mm that it expects; empty: any.")] = "",
     intensity: Annotated[str, typer.Option(help="zscore, window or none: how intensities were prepared.")] = "zscore",
     window: Annotated[str, typer.Option(help="LOW,HIGH for --intensity window.")] = "",
+    neighbours: Annotated[int, typer.Option(help="Slices on either side that a 2-D network sees too.")] = 0,
     trained_on: Annotated[str, typer.Option(help="What the authors trained it on, for the card.")] = "",
     out: Annotated[Path | None, typer.Option(help="Folder to save in; your own checkpoints if not given.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the card as JSON.")] = False,
@@ -42,11 +43,13 @@ def import_weights(
 
     if intensity not in ("zscore", "window", "none"):
         raise InputError(f"There is no intensity {intensity!r}.", "Use zscore, window or none.")
+    if (intensity == "window") != bool(window):
+        raise InputError("--intensity window and --window LOW,HIGH belong together.", "Give both or neither.")
     names = tuple(part.strip() for part in classes.split(","))
     checkpoint_name = name or weights.stem
     check_free(checkpoint_name, out)
     arguments = {
-        "in_channels": channels,
+        "in_channels": channels * (2 * neighbours + 1),
         "num_classes": len(names),
         "spatial_dims": dims or get_spec(network).dims[0],
         **parse_options(option),
@@ -63,6 +66,7 @@ def import_weights(
             spacing=parse_triple(spacing, float) if spacing else None,
             intensity=intensity,  # type: ignore[arg-type]
             window=_pair(window) if window else None,
+            neighbours=neighbours,
         ),
         tile=parse_triple(tile, int),
         trained_on=trained_on or f"by its authors, imported from {weights.name}",

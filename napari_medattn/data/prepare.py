@@ -37,6 +37,10 @@ class Preparation:
     window: tuple[float, float] | None = None
     neighbours: int = 0
 
+    def __post_init__(self) -> None:
+        if self.neighbours < 0:
+            raise InputError(f"There are no {self.neighbours} neighbouring slices.", "Use 0 or more.")
+
     @property
     def slices(self) -> int:
         """Slices that the network sees at once."""

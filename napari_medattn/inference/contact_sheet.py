@@ -29,24 +29,24 @@ def contact_sheet(prediction: Prediction, path: Path | str, *, columns: int = 4)
 
     image = prediction.volume.array[0]
     slices = spread_slices(prediction.labels, columns)
-    rows: list[tuple[str, NDArray[Any] | None, float]] = [("mask", None, 1.0)]
+    rows: list[tuple[str, NDArray[Any] | None, tuple[float, float]]] = [("mask", None, (0, 1))]
     for found in prediction.attention.values():
         if found.site.spatial:
             mean = found.on_image().mean(axis=0)
-            rows.append((found.site.title, mean, found.limits(mean)[1]))
+            rows.append((found.site.title, mean, found.limits(mean)))
     _, dy, dx = prediction.volume.grid.spacing
     figure = Figure(figsize=(2.3 * len(slices) + 1.6, 2.3 * len(rows) + 0.7), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(rows), len(slices), squeeze=False)
     low, high = np.percentile(image, (1, 99))
-    for (title, values, highest), line in zip(rows, axes, strict=True):
+    for (title, values, (lowest, highest)), line in zip(rows, axes, strict=True):
         drawn = None
         for axis, z in zip(line, slices, strict=True):
             axis.imshow(image[z], cmap="gray", vmin=low, vmax=high, aspect=dy / dx)
             if values is None:
                 _draw_classes(axis, prediction.labels[z], len(prediction.class_names), dy / dx)
             else:
-                drawn = axis.imshow(values[z], cmap="inferno", vmin=0, vmax=highest, alpha=0.65, aspect=dy / dx)
+                drawn = axis.imshow(values[z], cmap="inferno", vmin=lowest, vmax=highest, alpha=0.65, aspect=dy / dx)
             axis.set_xticks([])
             axis.set_yticks([])
         line[0].set_ylabel(title)

@@ -71,7 +71,8 @@ class AttentionMap:
         if self.site.normalisation == "l2":
             highest = float(np.percentile(np.abs(some), 99.8)) or 1.0
             return -highest, highest
-        return 0.0, max(2.0, float(np.percentile(some, 99.8)))
+        highest = float(np.percentile(some, 99.8))
+        return 0.0, max(2.0, highest) if self.site.sums_to_one else highest or 1.0
 
 
 @dataclass(frozen=True, eq=False)

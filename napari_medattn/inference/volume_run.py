@@ -31,6 +31,7 @@ def segment(
     checkpoint: Checkpoint | Predictor | str | Path,
     *,
     device: str = "auto",
+    precision: str = "fp32",
     attention: Iterable[str] | None = (),
     probabilities: bool = False,
     uncertainty: bool = False,
@@ -42,6 +43,7 @@ def segment(
         volume: The image.
         checkpoint: A checkpoint, its name or path, or a network that is already loaded.
         device: ``"auto"``, ``"cpu"``, ``"cuda:N"`` or ``"mps"``; ignored for a loaded network.
+        precision: ``"fp32"`` or ``"bf16"``, see `Predictor`; ignored for a loaded network.
         attention: Keys of the sites whose maps are wanted; None for all of them.
         probabilities: Whether to give the class probabilities too.
         uncertainty: Whether to give the entropy of the probabilities too.
@@ -59,6 +61,7 @@ def segment(
         volume,
         checkpoint,
         device=device,
+        precision=precision,
         attention=attention,
         probabilities=probabilities,
         uncertainty=uncertainty,
@@ -72,6 +75,7 @@ def segment_steps(
     checkpoint: Checkpoint | Predictor | str | Path,
     *,
     device: str = "auto",
+    precision: str = "fp32",
     attention: Iterable[str] | None = (),
     probabilities: bool = False,
     uncertainty: bool = False,
@@ -84,7 +88,7 @@ def segment_steps(
     """
     began = time.monotonic()
     yield Progress("preparing", 0, 0)
-    predictor = _predictor(checkpoint, device)
+    predictor = _predictor(checkpoint, device, precision)
     predictor.check(volume)
     asked = None if attention is None else list(attention)
     keys = [] if asked == [] else [site.key for site in choose_sites(predictor.model, asked)]
@@ -113,12 +117,12 @@ def segment_steps(
     )
 
 
-def _predictor(checkpoint: Checkpoint | Predictor | str | Path, device: str) -> Predictor:
+def _predictor(checkpoint: Checkpoint | Predictor | str | Path, device: str, precision: str) -> Predictor:
     if isinstance(checkpoint, Predictor):
         return checkpoint
     if not isinstance(checkpoint, Checkpoint):
         checkpoint = load_checkpoint(checkpoint)
-    return Predictor.load(checkpoint, device)
+    return Predictor.load(checkpoint, device, precision)
 
 
 def _run_tiles(

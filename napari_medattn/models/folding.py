@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
@@ -28,10 +29,12 @@ def prepare_for_inference(model: nn.Module) -> nn.Module:
         A copy in evaluation mode without gradients. It cannot be trained or saved.
     """
     if is_folded(model):
-        return model
-    fast = _folded(copy.deepcopy(model).eval()).requires_grad_(False)
+        return copy.deepcopy(model)
+    # Merging needs double precision, which not every device has.
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    fast = _folded(copy.deepcopy(model).cpu().eval()).requires_grad_(False)
     fast.is_folded = True  # type: ignore[assignment]
-    return fast
+    return fast.to(device)
 
 
 def is_folded(model: nn.Module) -> bool:

@@ -37,8 +37,10 @@ class Recipe:
         warm_up: Share of the run over which the rate rises linearly.
         decay_power: The rate then falls as ``(1 - progress) ** decay_power``; 0 keeps it.
         halve_every: Epochs after which the rate is halved, again and again; None for never.
-        halve_after: Epochs without a better held-out score after which the rate is halved; None for never.
-        gates_frozen: Epochs during which parameters that a network creates frozen stay so.
+        halve_after: Epochs without a better held-out score after which the rate is halved; None for never, and
+            never where nothing is held out.
+        gates_frozen: Epochs during which parameters that a network creates frozen stay so, but at most half of
+            the run.
     """
 
     optimiser: Literal["adamw", "adam", "sgd"] = "adamw"

@@ -110,6 +110,8 @@ class Card:
             arguments = known["arguments"]
             if arguments["spatial_dims"] not in (2, 3) or min(arguments["in_channels"], z, y, x) < 1:
                 raise ValueError(f"impossible sizes in {arguments} or tile {known['tile']}")
+            if arguments["spatial_dims"] == 2 and z != 1:
+                raise ValueError(f"a 2-D network cannot work on tiles of {known['tile']}")
             return cls(**known)
         except (ValueError, KeyError, TypeError) as error:
             raise _unreadable(source, error) from error

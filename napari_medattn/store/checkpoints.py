@@ -107,7 +107,7 @@ def save_checkpoint(card: Card, model: nn.Module, folder: Path | str | None = No
 
     Raises:
         SaveError: If it cannot be written; an older checkpoint of that name is then still whole.
-        CheckpointError: If the name is no plain file name.
+        CheckpointError: If the name is no plain file name, or the tile does not suit the network.
         ModelError: If the network was prepared for inference.
     """
     from safetensors.torch import save
@@ -115,6 +115,8 @@ def save_checkpoint(card: Card, model: nn.Module, folder: Path | str | None = No
     from napari_medattn.models.folding import check_trainable
 
     check_trainable(model)
+    if card.spatial_dims == 2 and card.tile[0] != 1:
+        raise CheckpointError(f"A 2-D network cannot work on tiles of {card.tile}.", "Use a tile of 1,Y,X.")
     if not card.name or Path(card.name).name != card.name or card.name.startswith("."):
         raise CheckpointError(f"{card.name!r} is no name for a checkpoint.", "Use letters, digits, - and _.")
     folder = make_folder(Path(folder) if folder is not None else user_folder())

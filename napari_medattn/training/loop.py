@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from napari_medattn.errors import TrainingError
 from napari_medattn.events import Progress, TrainingStep, Validation
-from napari_medattn.models import Recipe, training_outputs
+from napari_medattn.models import Recipe, TrainingOutputs, training_outputs
 from napari_medattn.models.folding import check_trainable
 from napari_medattn.training.losses import divergence, network_loss
 from napari_medattn.training.optimiser import Schedule, make_optimiser
@@ -113,7 +113,7 @@ def train_steps(
 
     while clock.progress < 1:
         epoch = clock.step // steps_per_epoch
-        if epoch >= config.recipe.gates_frozen:
+        if epoch >= config.recipe.gates_frozen or clock.progress >= 0.5:
             for parameter in frozen:
                 parameter.requires_grad_(True)
         for group in optimiser.param_groups:
@@ -121,7 +121,7 @@ def train_steps(
         images, labels, weights = (part.to(device) for part in sampler.batch(config.batch))
         images = images.contiguous(memory_format=layout)
         with _autocast(config.precision, device):
-            outputs = training_outputs(model, images)
+            outputs = _outputs(model, images)
         loss = network_loss(config.recipe, outputs, labels, weights)
         value = float(loss.detach())
         if not math.isfinite(value):
@@ -144,7 +144,7 @@ def train_steps(
         optimiser.step()
         clock.tick()
         yield TrainingStep(clock.step, clock.step // steps_per_epoch, value, clock.event())
-        if validate is not None and clock.validation_due(config.validations):
+        if validate is not None and clock.validation_due(schedule.validations(config.validations, config.epochs)):
             dice = validate(model.eval())
             _training_mode(model, config)
             mean = sum(dice.values()) / len(dice)
@@ -152,6 +152,18 @@ def train_steps(
             schedule.scored(clock.step / steps_per_epoch, is_best)
             yield Validation(clock.step, clock.step // steps_per_epoch, dice, is_best)
     model.eval()
+
+
+def _outputs(model: nn.Module, images: Tensor) -> TrainingOutputs:
+    try:
+        return training_outputs(model, images)
+    except ValueError as error:  # batch norm's own words for it say nothing to a user
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise TrainingError(
+            f"A batch of {len(images)} patch of {tuple(images.shape[2:])} is too little to normalise.",
+            "Use more patches per step, or larger ones.",
+        ) from error
 
 
 class _Clock:

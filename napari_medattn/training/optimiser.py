@@ -39,6 +39,12 @@ class Schedule:
         halvings = self._halvings + (epoch // recipe.halve_every if recipe.halve_every else 0)
         return float(recipe.learning_rate * rising * falling * 0.5**halvings)
 
+    def validations(self, wanted: int, epochs: int | None) -> int:
+        """How often a run must be scored, so that a rate that waits for better scores hears of them in time."""
+        if self.recipe.halve_after is None or epochs is None:
+            return wanted
+        return max(wanted, 5 * epochs // self.recipe.halve_after)
+
     def scored(self, epoch: float, is_best: bool) -> None:
         """Take note of a held-out score; the rate is halved when there was no better one for long enough."""
         stale = self.recipe.halve_after is not None and epoch - self._since >= self.recipe.halve_after

@@ -86,8 +86,11 @@ def train_on_folder(
     where = resolve_device(device)
     training, held_out = folder.split(plan.validation, plan.split_seed)
     dims = plan.spatial_dims or get_spec(plan.network).dims[0]
-    if dims == 2 and plan.patch is not None and plan.patch[0] != 1:
-        raise TrainingError(f"A 2-D network cannot train on patches of {plan.patch}.", "Use a patch of 1,Y,X.")
+    for what, size in (("patches", plan.patch), ("tiles", plan.tile)):
+        if dims == 2 and size is not None and size[0] != 1:
+            raise TrainingError(f"A 2-D network cannot work on {what} of {size}.", "Use 1,Y,X.")
+    if dims == 3 and plan.preparation.neighbours:
+        raise TrainingError("A 3-D network sees neighbouring slices anyway.", "Leave out the neighbours.")
 
     cases = []
     for count, case in enumerate(training):

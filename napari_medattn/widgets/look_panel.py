@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtWidgets import QHeaderView, QLabel, QTreeWidget, QTreeWidgetItem, QWidget
 
 from napari_medattn.widgets.case import Case
-from napari_medattn.widgets.jobs import Jobs, Steps
+from napari_medattn.widgets.jobs import Job, Jobs, Steps
 from napari_medattn.widgets.parts import MessageLine, column, fit_rows
 from napari_medattn.widgets.session import Session
 
@@ -26,7 +27,8 @@ class LookPanel(QWidget):
     def __init__(self, session: Session, jobs: Jobs) -> None:
         super().__init__()
         self.session, self.jobs = session, jobs
-        self._wanted: set[tuple[Case, str]] = set()  # ticked, and not yet here
+        self._wanted: dict[Case, list[str]] = {}  # ticked, and not yet here
+        self._making: dict[Case, Job] = {}
         self.tree = QTreeWidget()
         self.tree.setHeaderLabels(["site", "kind", "grid"])
         self.tree.setRootIsDecorated(False)
@@ -77,59 +79,99 @@ class LookPanel(QWidget):
 
     def refresh_maps(self, case: Case) -> None:
         """After a new prediction: bring the maps that are shown up to date, and take hidden ones away."""
+        sites = {site.key for site in case.prediction.sites} if case.prediction is not None else set()
         for key, layer in list(case.maps.items()):
-            if layer.visible and case.prediction is not None and key in {site.key for site in case.prediction.sites}:
-                self.show_site(key, case)
+            if layer.visible and key in sites:
+                self._want(case, key)
             else:
                 self.session.viewer.layers.remove(layer)
+        self._wanted[case] = [key for key in self._wanted.get(case, []) if key in sites]
+        self._make(case)
         self.refresh()
 
     def show_site(self, key: str, case: Case | None = None) -> None:
         """Put a site's map on its image; it is made in the background, with a run of the network if need be."""
         case = case or self.session.case
-        if case is None or case.prediction is None or case.predictor is None:
-            return
+        if case is not None and case.prediction is not None:
+            self._want(case, key)
+            self._make(case)
+
+    def _want(self, case: Case, key: str) -> None:
+        wanted = self._wanted.setdefault(case, [])
+        if key not in wanted:
+            wanted.append(key)
+
+    def _make(self, case: Case) -> None:
+        """Start one run for all maps that are wanted, unless one is under way; its end starts the next."""
+        keys = list(self._wanted.get(case, []))
         prediction, predictor = case.prediction, case.predictor
-        site = predictor.sites[key]
-        self._wanted.add((case, key))
+        if not keys or prediction is None or predictor is None or case in self._making:
+            return
+        here = {key: prediction.attention[key] for key in keys if key in prediction.attention}
+        missing = [key for key in keys if key not in here]
+        titles = predictor.sites[keys[0]].title + (f" and {len(keys) - 1} more" if len(keys) > 1 else "")
 
         def steps() -> Steps:
             from napari_medattn.inference import segment_steps
 
-            found = prediction.attention.get(key)
-            if found is None:
+            found = dict(here)
+            if missing:
                 again = yield from segment_steps(
-                    prediction.volume, predictor, attention=[key], overlap=prediction.record["overlap"]
+                    prediction.volume, predictor, attention=missing, overlap=prediction.record["overlap"]
                 )
-                found = again.attention[key]
-            return found, found.on_image()
+                found.update(again.attention)
+            return [(found[key], found[key].on_image()) for key in keys]
+
+        def outdated() -> bool:
+            newer = case.prediction is None or case.prediction.record is not prediction.record
+            return newer or case.image not in self.session.viewer.layers
 
         def event(progress: Any) -> None:
-            if (case, key) not in self._wanted:
-                job.cancel()
-            elif prediction.attention.get(key) is None:
-                self.message.say(f"Making the map of {site.title}: {progress.done} of {progress.total} tiles ...")
+            if outdated() or not set(keys) & set(self._wanted.get(case, [])):
+                self._making[case].cancel()
+            elif missing:
+                self.message.say(f"Making the map of {titles}: {progress.done} of {progress.total} tiles ...")
 
-        def done(result: Any) -> None:
-            found, on_image = result
+        def done(made: Any) -> None:
+            ended()
+            if outdated():
+                return
+            for found, on_image in made:
+                case.add_map(found)
+                if found.site.key in self._wanted.get(case, []):
+                    self._wanted[case].remove(found.site.key)
+                    case.show_map(found.site.key, on_image)
+
+        def failed(error: BaseException) -> None:
+            self._wanted[case] = [key for key in self._wanted.get(case, []) if key not in keys]
+            ended()
+            self._follow_layers()
+            self.message.fail(error)
+
+        def ended() -> None:
+            self._making.pop(case, None)
             self.message.say("")
-            if case.prediction is None or case.prediction.record is not prediction.record:
-                return  # a newer map is on its way
-            wanted = (case, key) in self._wanted
-            self._wanted.discard((case, key))
-            case.add_map(found)
-            if wanted and case.image in self.session.viewer.layers:
-                case.show_map(key, on_image)
 
-        quiet = key in prediction.attention
-        job = self.jobs.start(
-            f"the map of {site.title}",
+        def go_on(finish: Callable[..., None]) -> Callable[..., None]:
+            """The end of one run is the beginning of the next, if more was ticked meanwhile."""
+
+            def both(*result: Any) -> None:
+                finish(*result)
+                if case.image in self.session.viewer.layers:
+                    self._make(case)
+                else:
+                    self._wanted.pop(case, None)
+
+            return both
+
+        self._making[case] = self.jobs.start(
+            f"the map of {titles}",
             steps,
             on_event=event,
-            on_done=done,
-            on_error=self.message.fail,
-            on_cancelled=lambda: self.message.say(""),
-            quiet=quiet,
+            on_done=go_on(done),
+            on_error=go_on(failed),
+            on_cancelled=go_on(ended),
+            quiet=not missing,
         )
 
     def _follow_layers(self) -> None:
@@ -140,8 +182,9 @@ class LookPanel(QWidget):
                 item.setCheckState(0, self._state(item.data(0, _KEY)))
 
     def _state(self, key: str) -> Qt.CheckState:
-        layer = self.session.case.maps.get(key) if self.session.case is not None else None
-        shown = layer is not None and layer.visible
+        case = self.session.case
+        layer = case.maps.get(key) if case is not None else None
+        shown = (layer is not None and layer.visible) or (case is not None and key in self._wanted.get(case, []))
         return Qt.CheckState.Checked if shown else Qt.CheckState.Unchecked
 
     def _ticked(self, item: QTreeWidgetItem, column_: int) -> None:
@@ -149,5 +192,7 @@ class LookPanel(QWidget):
         if item.checkState(0) == Qt.CheckState.Checked:
             self.show_site(key)
         elif self.session.case is not None:
-            self._wanted.discard((self.session.case, key))
+            wanted = self._wanted.get(self.session.case, [])
+            if key in wanted:
+                wanted.remove(key)
             self.session.case.hide_map(key)

@@ -50,7 +50,8 @@ def follow(norm: nn.BatchNorm2d, means: Tensor, variances: Tensor) -> None:
     assert norm.momentum is not None
     count, keep = len(means), 1 - norm.momentum
     age = torch.arange(count - 1, -1, -1, dtype=means.dtype, device=means.device)
-    share = norm.momentum * keep**age
-    norm.running_mean.mul_(keep**count).add_((share @ means).to(norm.running_mean))
-    norm.running_var.mul_(keep**count).add_((share @ variances).to(norm.running_var))
+    # Summed by hand, because autocast would round a matrix product.
+    share = (norm.momentum * keep**age)[:, None]
+    norm.running_mean.mul_(keep**count).add_((share * means).sum(dim=0).to(norm.running_mean))
+    norm.running_var.mul_(keep**count).add_((share * variances).sum(dim=0).to(norm.running_var))
     norm.num_batches_tracked += count

@@ -24,9 +24,12 @@ def row_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     Returns:
         (B, N, c).
     """
-    if torch.is_grad_enabled() and any(t.requires_grad for t in (queries, keys, values)):
-        return _RowAttention.apply(queries, keys, values)  # type: ignore[no-any-return, no-untyped-call]
-    return _attend(queries, keys, values)
+    # Products into given memory and in-place softmaxes need one type, which autocast would mix up on a GPU.
+    queries, keys = queries.to(values.dtype), keys.to(values.dtype)
+    with torch.autocast(values.device.type, enabled=False):
+        if torch.is_grad_enabled() and any(t.requires_grad for t in (queries, keys, values)):
+            return _RowAttention.apply(queries, keys, values)  # type: ignore[no-any-return, no-untyped-call]
+        return _attend(queries, keys, values)
 
 
 def _rows(count: int) -> list[slice]:
