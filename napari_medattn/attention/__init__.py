@@ -1,4 +1,4 @@
-"""Looking inside: capture attention during a forward pass, and place it on the image."""
+"""What a network attends to: capture, records and questions about them."""
 
 from napari_medattn.attention.capture import Capture, capture_attention
 from napari_medattn.attention.records import Record

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medattn.data import Prepared, Volume
-from napari_medattn.data.prepare import resample
 from napari_medattn.errors import InputError
+from napari_medattn.inference.placement import Placement
 from napari_medattn.models import AttentionSite
 
 Float = NDArray[np.float32]
@@ -38,9 +37,23 @@ class AttentionMap:
     @property
     def even_share(self) -> float:
         """What a softmax map would be everywhere if it did not prefer any position; 1 for other maps."""
-        axes = [axis - 2 - len(self.site.stride) for axis in self.site.sums_to_one]
-        positions = [self.tile[axis] / self.site.stride[axis] / self.site.patches for axis in axes]
-        return 1.0 / math.prod(positions)
+        return self.site.even_share(self.tile)
+
+    @property
+    def placement(self) -> Placement:
+        """Where the map lies on the image.
+
+        Raises:
+            InputError: For channel attention, which has no place on the image.
+        """
+        if not self.site.spatial:
+            raise InputError(
+                f"{self.site.title} is channel attention, which has no place on the image.",
+                "Read its matrix from `values`.",
+            )
+        stride = (1,) * (3 - len(self.site.stride)) + self.site.stride
+        padded = [n * step for n, step in zip(self.values.shape[1:], stride, strict=True)]
+        return Placement(self.prepared, padded, stride)
 
     def on_image(self) -> Float:
         """The map (heads, Z, Y, X) interpolated linearly onto the source image's own grid.
@@ -51,28 +64,31 @@ class AttentionMap:
         Raises:
             InputError: For channel attention, which has no place on the image.
         """
-        if not self.site.spatial:
-            raise InputError(
-                f"{self.site.title} is channel attention, which has no place on the image.",
-                "Read its matrix from `values`.",
-            )
-        shape = self.prepared.array.shape[1:]
-        stride = (1,) * (3 - len(self.site.stride)) + self.site.stride
-        covered = tuple(n * step for n, step in zip(self.values.shape[1:], stride, strict=True))
-        fine = resample(self.values, (covered[0], covered[1], covered[2]))
-        found = self.prepared.restore(fine[:, : shape[0], : shape[1], : shape[2]])
+        placement = self.placement
+        found = placement.draw(self.values, placement.everything)
         return found if self.even_share == 1 else found / np.float32(self.even_share)
 
     def limits(self, on_image: Float) -> tuple[float, float]:
-        """Display limits for `on_image`: 0..1 for sigmoids, else up to nearly the highest value."""
-        if self.site.normalisation == "sigmoid":
-            return 0.0, 1.0
-        some = on_image.ravel()[:: max(1, on_image.size // 1_000_000)]
-        if self.site.normalisation == "l2":
-            highest = float(np.percentile(np.abs(some), 99.8)) or 1.0
-            return -highest, highest
-        highest = float(np.percentile(some, 99.8))
-        return 0.0, max(2.0, highest) if self.site.sums_to_one else highest or 1.0
+        """Display limits for `on_image`, see `display_limits`."""
+        return display_limits(self.site, on_image)
+
+
+def display_limits(site: AttentionSite, values: Float) -> tuple[float, float]:
+    """Limits to show a site's maps with: 0..1 for sigmoids, else up to nearly the highest value.
+
+    Args:
+        site: The site.
+        values: Some of its maps, softmax ones in multiples of the even share; nan where unknown.
+    """
+    if site.normalisation == "sigmoid":
+        return 0.0, 1.0
+    some = values.ravel()[:: max(1, values.size // 1_000_000)]
+    some = some[np.isfinite(some)]
+    if site.normalisation == "l2":
+        highest = float(np.percentile(np.abs(some), 99.8)) if some.size else 0.0
+        return -(highest or 1.0), highest or 1.0
+    highest = float(np.percentile(some, 99.8)) if some.size else 0.0
+    return 0.0, max(2.0, highest) if site.sums_to_one else highest or 1.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from napari_medattn.attention import capture_attention
+from napari_medattn.attention import Record, capture_attention
 from napari_medattn.data import Volume
 from napari_medattn.device import resolve_device
 from napari_medattn.errors import InputError
@@ -69,7 +69,6 @@ class Predictor:
                 "Choose a 2-D checkpoint.",
             )
 
-    @torch.inference_mode()
     def probabilities(self, tiles: Float, sites: Sequence[str] = ()) -> tuple[Float, dict[str, Float]]:
         """Run one batch.
 
@@ -81,16 +80,29 @@ class Predictor:
             Class probabilities (B, K, Z, Y, X), and maps (B, heads, Z', Y', X') by site; for sites of channel
             attention (B, heads, 1, C, C).
         """
+        found, records = self.run(tiles, sites)
+        with torch.inference_mode():
+            return found, {key: to_numpy(record.maps()) for key, record in records.items()}
+
+    @torch.inference_mode()
+    def run(self, tiles: Float, sites: Sequence[str] = ()) -> tuple[Float, Mapping[str, Record]]:
+        """Run one batch and keep what is needed to ask about the attention of some sites afterwards.
+
+        Args:
+            tiles: (B, C, Z, Y, X) prepared; Z = 1 for a 2-D network.
+            sites: Keys of the sites.
+
+        Returns:
+            Class probabilities (B, K, Z, Y, X), and records by site key; their tensors stay on the device.
+        """
         flat = self.card.spatial_dims == 2
         x = torch.from_numpy(tiles).to(self.device)
         with ExitStack() as stack:
             if self.precision == "bf16":
                 stack.enter_context(torch.autocast(self.device.type, torch.bfloat16))
-            captured = stack.enter_context(capture_attention(self.model, sites)) if sites else {}
+            records = stack.enter_context(capture_attention(self.model, sites)) if sites else {}
             logits = self.model(x[:, :, 0] if flat else x)
-        found = logits.float().softmax(dim=1)
-        maps = {key: record.maps() for key, record in captured.items()}
-        return _numpy(found), {key: _numpy(tensor) for key, tensor in maps.items()}
+        return to_numpy(logits.float().softmax(dim=1)), records
 
     def free(self) -> None:
         """Give memory that the device only caches back to it."""
@@ -98,8 +110,8 @@ class Predictor:
             torch.cuda.empty_cache()
 
 
-def _numpy(tensor: Tensor) -> Float:
-    """(B, N, [Z,] Y, X) on any device -> (B, N, Z, Y, X) in memory."""
+def to_numpy(tensor: Tensor) -> Float:
+    """(B, N, [Z,] Y, X) on any device -> (B, N, Z, Y, X) in memory; Z = 1 for a 2-D one."""
     values: Float = tensor.float().cpu().numpy()
     return values[:, :, None] if values.ndim == 4 else values
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -56,6 +58,15 @@ class AttentionSite:
     def comparable_across_tiles(self) -> bool:
         """Whether values from two tiles may be compared: sigmoids may, softmax maps may not."""
         return self.normalisation == "sigmoid"
+
+    def even_share(self, tile: Sequence[int]) -> float:
+        """What a softmax map would be everywhere if it preferred no position; 1 for other maps.
+
+        Args:
+            tile: Size of the network's input along each of its spatial axes (leading ones are ignored).
+        """
+        axes = [axis - 2 - len(self.stride) for axis in self.sums_to_one] if self.spatial else []
+        return 1.0 / math.prod(tile[axis] / self.stride[axis] / self.patches for axis in axes)
 
     @property
     def legend(self) -> str:

@@ -26,6 +26,7 @@ from napari_medattn.widgets.edit_watch import EditWatch
 
 if TYPE_CHECKING:
     from napari_medattn.inference import AttentionMap, Prediction, Predictor
+    from napari_medattn.look import Scene
 
 
 class Case:
@@ -48,12 +49,15 @@ class Case:
         self._masks: dict[tuple[str, ...], tuple[Labels, EditWatch]] = {}
         self.prediction: Prediction | None = None
         self.predictor: Predictor | None = None
+        self.scene: Scene | None = None  # the scan before the network that is looked into, see `look.scenes`
         self.maps: dict[str, Image] = {}
         viewer.layers.events.removed.connect(self._removed)
+        image.events.data.connect(self._swapped)
 
     def close(self) -> None:
         """Let go of the layers."""
         self.viewer.layers.events.removed.disconnect(self._removed)
+        self.image.events.data.disconnect(self._swapped)
         for _, watch in self._masks.values():
             watch.stop()
 
@@ -250,6 +254,10 @@ class Case:
         self.mask, self.watch = self._masks[names] if names is not None else (None, None)
         self.mask_changed.emit()
         self.edits_changed.emit()
+
+    def _swapped(self, event: Any = None) -> None:
+        """The layer shows another image now."""
+        self.scene = None
 
     def _removed(self, event: Any) -> None:
         # napari hands plugins proxies of layers, which equal the layer but are not identical to it.

@@ -14,7 +14,7 @@ from napari_medattn.widgets.correct_panel import CorrectPanel
 from napari_medattn.widgets.header import Header
 from napari_medattn.widgets.jobs import Jobs, Steps
 from napari_medattn.widgets.learn_panel import LearnPanel
-from napari_medattn.widgets.look_panel import LookPanel
+from napari_medattn.widgets.look.panel import LookPanel
 from napari_medattn.widgets.parts import Section
 from napari_medattn.widgets.segment_panel import SegmentPanel
 from napari_medattn.widgets.session import Session
