@@ -65,7 +65,8 @@ class AttentionMap:
             InputError: For channel attention, which has no place on the image.
         """
         placement = self.placement
-        found = placement.draw(self.values, placement.everything)
+        whole = placement.everything
+        found = placement.draw(self.values[(slice(None), *placement.needed(whole))], whole)
         return found if self.even_share == 1 else found / np.float32(self.even_share)
 
     def limits(self, on_image: Float) -> tuple[float, float]:

@@ -181,14 +181,14 @@ class Scene:
         turned = self.prepared.turned_shape[axis]
         if self.prepared.turn.flips[axis]:
             source = turned - 1 - source
-        size = self.prepared.array.shape[1 + axis]
+        size = int(self.prepared.array.shape[1 + axis])
         return min(max(int((source + 0.5) * size / turned), 0), size - 1)
 
     def _nearest(self, starts: Sequence[tuple[int, ...]], at: Sequence[int]) -> int:
-        """The tile that has a voxel nearest to its centre; counted in tiles."""
+        """The tile that has a voxel nearest to its centre."""
         centres = np.array(starts) + np.array(self.plan.tile) / 2 - 0.5
-        distances = (np.abs(centres - np.array(at)) / np.array(self.plan.tile)).max(axis=1)
-        return int(np.argmin(distances))
+        distances = np.abs(centres - np.array(at)) / np.array(self.plan.tile)
+        return int(np.argmin(distances.max(axis=1)))
 
     def _blend(self, frame: int, key: str, values: Float) -> Float:
         plan = self.frame_plan(frame)
