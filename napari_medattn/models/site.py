@@ -25,7 +25,8 @@ class AttentionSite:
 
     Attributes:
         key: Dotted path of the module that holds the site's tap; unique in the network.
-        title: The site's name for people, e.g. ``"decoder 3 gate"``.
+        path: The way to the site in words for people, from the outside of the network to the inside, e.g.
+            ``("decoder 3", "gate")``.
         kind: What kind of attention it is.
         stride: Input voxels per map position along each spatial axis, in array order; empty for channel
             attention, which has no place in space.
@@ -39,7 +40,7 @@ class AttentionSite:
     """
 
     key: str
-    title: str
+    path: tuple[str, ...]
     kind: SiteKind
     stride: tuple[int, ...]
     heads: int = 1
@@ -48,6 +49,11 @@ class AttentionSite:
     axis: int | None = None
     patches: int = 1
     channels: int = 0
+
+    @property
+    def title(self) -> str:
+        """The site's name for people, e.g. ``"decoder 3 gate"``."""
+        return " ".join(self.path)
 
     @property
     def spatial(self) -> bool:

@@ -91,6 +91,7 @@ def axial_sites(network: nn.Module) -> list[AttentionSite]:
     The stride of a site follows from the stages before it: the stem halves, and so does every block with a stride.
     """
     sites: list[AttentionSite] = []
+    branches = any(key.startswith("local") for key, _ in network.named_children())
     for stage_key, stage in network.named_modules():
         if not isinstance(stage, AxialStage):
             continue
@@ -99,12 +100,13 @@ def axial_sites(network: nn.Module) -> list[AttentionSite]:
             assert isinstance(block, AxialBlock)
             for axis in (2, 3):
                 step = 2 ** max(1, number - (block_key == "0"))
-                local = "local " if stage_key.startswith("local") else ""
+                branch = "local branch" if stage_key.startswith("local") else "global branch"
+                place = (f"stage {number}", f"block {int(block_key) + 1}")
                 name = _ORIENTATION[axis]
                 sites.append(
                     AttentionSite(
                         key=f"{stage_key}.{block_key}.{name}_attention",
-                        title=f"{local}stage {number} block {int(block_key) + 1} {name}s",
+                        path=(*((branch,) if branches else ()), *place, f"{name}s"),
                         kind="axial",
                         stride=(step, step),
                         heads=HEADS,

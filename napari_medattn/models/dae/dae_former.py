@@ -152,17 +152,17 @@ class DAEFormer(nn.Module):
             for block in range(1, depth + 1):
                 found += self._block_sites("encode", "encoder", stage, block)
         for stage in (2, 1):
-            title = f"decoder {stage} cross attention"
-            found.append(_factored(f"decode{stage}.skip.cross", title, stage, self.cross_heads))
+            path = (f"decoder {stage}", "cross attention")
+            found.append(_factored(f"decode{stage}.skip.cross", path, stage, self.cross_heads))
             for block in range(1, DECODER_BLOCKS + 1):
                 found += self._block_sites("decode", "decoder", stage, block)
         return found
 
     def _block_sites(self, side: str, name: str, stage: int, block: int) -> list[AttentionSite]:
-        key, title = f"{side}{stage}.block{block}", f"{name} {stage} block {block}"
+        key, path = f"{side}{stage}.block{block}", (f"{name} {stage}", f"block {block}")
         channel = AttentionSite(
             key=f"{key}.channel",
-            title=f"{title} channel attention",
+            path=(*path, "channel attention"),
             kind="channel",
             stride=(),
             heads=HEADS,
@@ -170,7 +170,7 @@ class DAEFormer(nn.Module):
             sums_to_one=(3,),
             channels=self.widths[stage - 1] // HEADS,
         )
-        return [_factored(f"{key}.efficient", f"{title} efficient attention", stage, 1), channel]
+        return [_factored(f"{key}.efficient", (*path, "efficient attention"), stage, 1), channel]
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, Y, X) with sides that are multiples of 16 -> logits (B, K, Y, X)."""
@@ -183,10 +183,10 @@ class DAEFormer(nn.Module):
         return self.head(deep)  # type: ignore[no-any-return]
 
 
-def _factored(key: str, title: str, stage: int, heads: int) -> AttentionSite:
+def _factored(key: str, path: tuple[str, ...], stage: int, heads: int) -> AttentionSite:
     stride = (2 ** (stage + 1),) * 2
     return AttentionSite(
-        key=key, title=title, kind="factored", stride=stride, heads=heads, normalisation="softmax", sums_to_one=(2, 3)
+        key=key, path=path, kind="factored", stride=stride, heads=heads, normalisation="softmax", sums_to_one=(2, 3)
     )
 
 

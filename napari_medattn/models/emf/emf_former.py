@@ -207,7 +207,7 @@ class EMFFormer(nn.Module):
         return [
             AttentionSite(
                 key=f"{name}{number}.block{block}.attention",
-                title=f"{name}r {number} block {block}",
+                path=(f"{name}r {number}", f"block {block}", "token weights"),
                 kind="vector",
                 stride=(2**number,) * dims,
                 heads=self.active_heads,

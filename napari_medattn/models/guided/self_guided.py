@@ -113,7 +113,7 @@ class SelfGuidedNetwork(nn.Module):
             for scale in SCALES:
                 position = AttentionSite(
                     key=f"step{step}.scale{scale}.position.attend",
-                    title=f"scale {scale}, step {step}, position attention",
+                    path=(f"step {step}", f"scale {scale}", "position attention"),
                     kind="pairwise",
                     stride=(4, 4),
                     normalisation="softmax",
@@ -121,7 +121,7 @@ class SelfGuidedNetwork(nn.Module):
                 )
                 channel = AttentionSite(
                     key=f"step{step}.scale{scale}.channel.attend",
-                    title=f"scale {scale}, step {step}, channel attention",
+                    path=(f"step {step}", f"scale {scale}", "channel attention"),
                     kind="channel",
                     stride=(),
                     normalisation="softmax",

@@ -150,7 +150,7 @@ class AttentionUNet(nn.Module):
         return [
             AttentionSite(
                 key=f"skip{stage}.gate{number}",
-                title=f"decoder {stage} gate{f' {number}' if several else ''}",
+                path=(f"decoder {stage}", f"gate {number}" if several else "gate"),
                 kind="gate",
                 stride=(2 ** (stage - 1),) * len(self.stride),
                 normalisation="softmax" if softmax else "sigmoid",

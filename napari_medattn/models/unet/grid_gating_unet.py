@@ -87,7 +87,7 @@ class GridGatingUNet(nn.Module):
         return [
             AttentionSite(
                 key=f"skip{stage}.gate1",
-                title=f"decoder {stage} gate",
+                path=(f"decoder {stage}", "gate"),
                 kind="gate",
                 stride=tuple(pool ** (stage - 1) for pool in self.pool_size),
                 normalisation="softmax" if softmax else "sigmoid",
