@@ -163,7 +163,7 @@ class PairwiseRecord(Record):
         """The map's size."""
         return tuple(self.keys.shape[3:])
 
-    def rows(self, which: slice) -> Tensor:
+    def rows(self, which: slice | Tensor) -> Tensor:
         """Weights (B, heads, chosen queries, N) of queries by flat index; each row sums to one."""
         queries, keys = self.queries.flatten(3), self.keys.flatten(3)
         return (queries[..., which].transpose(-1, -2) @ keys).softmax(dim=-1)
@@ -210,6 +210,11 @@ class FactoredRecord(Record):
         """The map's size."""
         return tuple(self.keys.shape[3:])
 
+    def rows(self, which: slice | Tensor) -> Tensor:
+        """Weights (B, heads, chosen queries, N) of queries by flat index; each row sums to one."""
+        queries, keys = self.queries.flatten(3), self.keys.flatten(3)
+        return queries[..., which].transpose(-1, -2) @ keys
+
     def maps(self) -> Tensor:
         """How much each position is attended to, averaged over all queries."""
         mean = self.queries.flatten(3).mean(dim=-1)
@@ -244,7 +249,7 @@ class AxialRecord(Record):
 
     def maps(self) -> Tensor:
         """How much each position is attended to by its line, averaged over the line's queries."""
-        return self._on_grid(self.weights.mean(dim=-2))
+        return self.on_grid(self.weights.mean(dim=-2))
 
     def _row(self, position: tuple[int, ...]) -> Tensor:
         line, at = self._line(position)
@@ -267,14 +272,21 @@ class AxialRecord(Record):
         """(B, heads, length) of one line as (B, heads, Y, X), zero elsewhere."""
         found = torch.zeros_like(self.weights[..., 0, :])
         found[(slice(None), *line)] = values
-        return self._on_grid(found)
+        return self.on_grid(found)
 
-    def _on_grid(self, values: Tensor) -> Tensor:
-        """(B, patch rows, patch columns, lines, heads, keys) -> (B, heads, Y, X)."""
+    def on_grid(self, values: Tensor) -> Tensor:
+        """Values of each line, (B, patch rows, patch columns, lines, heads, length) -> (B, heads, Y, X)."""
         order = (0, 4, 1, 5, 2, 3) if self.site.axis == 2 else (0, 4, 1, 3, 2, 5)
         turned = values.permute(order)
         batch, heads, rows, height, columns, width = turned.shape
         return turned.reshape(batch, heads, rows * height, columns * width)
+
+    def in_lines(self, values: Tensor) -> Tensor:
+        """Back from `on_grid`: (B, Y, X) -> (B, patch rows, patch columns, lines, length)."""
+        _, rows, columns, lines, _, length, _ = self.weights.shape
+        height, width = (length, lines) if self.site.axis == 2 else (lines, length)
+        cut = values.reshape(-1, rows, height, columns, width)
+        return cut.permute((0, 1, 3, 4, 2) if self.site.axis == 2 else (0, 1, 3, 2, 4))
 
 
 RECORDS: dict[str, type[Record]] = {

@@ -37,6 +37,9 @@ class AttentionSite:
         axis: For axial attention, the attended axis of the (B, heads, Y, X) map: 2 along columns, 3 along rows.
         patches: Patches along each side into which the image is cut before this site sees it.
         channels: For channel attention, the number of channels in a head.
+        stream: Name of the residual stream on one grid that the site's block adds to; the blocks of a stream are
+            declared in their order, and sites with one parent module share their block's residual. Empty for none.
+        no_stream: For a site whose positions attend to positions, why no such stream leads through it.
     """
 
     key: str
@@ -49,6 +52,8 @@ class AttentionSite:
     axis: int | None = None
     patches: int = 1
     channels: int = 0
+    stream: str = ""
+    no_stream: str = ""
 
     @property
     def title(self) -> str:

@@ -101,12 +101,13 @@ def axial_sites(network: nn.Module) -> list[AttentionSite]:
             for axis in (2, 3):
                 step = 2 ** max(1, number - (block_key == "0"))
                 branch = "local branch" if stage_key.startswith("local") else "global branch"
-                place = (f"stage {number}", f"block {int(block_key) + 1}")
+                stays = block.stride == 1
+                place = (*((branch,) if branches else ()), f"stage {number}")
                 name = _ORIENTATION[axis]
                 sites.append(
                     AttentionSite(
                         key=f"{stage_key}.{block_key}.{name}_attention",
-                        path=(*((branch,) if branches else ()), *place, f"{name}s"),
+                        path=(*place, f"block {int(block_key) + 1}", f"{name}s"),
                         kind="axial",
                         stride=(step, step),
                         heads=HEADS,
@@ -114,6 +115,8 @@ def axial_sites(network: nn.Module) -> list[AttentionSite]:
                         sums_to_one=(axis,),
                         axis=axis,
                         patches=block.patches,
+                        stream=" ".join(place) if stays else "",
+                        no_stream="" if stays else "the residual around its block leads to a coarser grid",
                     )
                 )
     return sites

@@ -153,7 +153,8 @@ class DAEFormer(nn.Module):
                 found += self._block_sites("encode", "encoder", stage, block)
         for stage in (2, 1):
             path = (f"decoder {stage}", "cross attention")
-            found.append(_factored(f"decode{stage}.skip.cross", path, stage, self.cross_heads))
+            stream = f"decoder {stage}"
+            found.append(_factored(f"decode{stage}.skip.cross", path, stage, self.cross_heads, stream))
             for block in range(1, DECODER_BLOCKS + 1):
                 found += self._block_sites("decode", "decoder", stage, block)
         return found
@@ -170,7 +171,7 @@ class DAEFormer(nn.Module):
             sums_to_one=(3,),
             channels=self.widths[stage - 1] // HEADS,
         )
-        return [_factored(f"{key}.efficient", (*path, "efficient attention"), stage, 1), channel]
+        return [_factored(f"{key}.efficient", (*path, "efficient attention"), stage, 1, path[0]), channel]
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, Y, X) with sides that are multiples of 16 -> logits (B, K, Y, X)."""
@@ -183,10 +184,16 @@ class DAEFormer(nn.Module):
         return self.head(deep)  # type: ignore[no-any-return]
 
 
-def _factored(key: str, path: tuple[str, ...], stage: int, heads: int) -> AttentionSite:
-    stride = (2 ** (stage + 1),) * 2
+def _factored(key: str, path: tuple[str, ...], stage: int, heads: int, stream: str) -> AttentionSite:
     return AttentionSite(
-        key=key, path=path, kind="factored", stride=stride, heads=heads, normalisation="softmax", sums_to_one=(2, 3)
+        key=key,
+        path=path,
+        kind="factored",
+        stride=(2 ** (stage + 1),) * 2,
+        heads=heads,
+        normalisation="softmax",
+        sums_to_one=(2, 3),
+        stream=stream,
     )
 
 
