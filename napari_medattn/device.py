@@ -1,10 +1,12 @@
-"""Devices by name: what is there, what was asked for, and a plain sentence where the two differ."""
+"""Devices by name, and memory: what is there, what was asked for, and a plain sentence where the two differ."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_medattn.errors import DeviceError
+from napari_medattn.errors import DeviceError, InputError
 
 if TYPE_CHECKING:
     import torch
@@ -49,3 +51,59 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cpu":
         return f"cpu, {torch.get_num_threads()} threads"
     return str(device)
+
+
+def available_memory() -> int | None:
+    """Bytes of main memory that can be had without swapping, or None where the system does not tell."""
+    found = [size for size in (_meminfo("MemAvailable"), _group_memory()) if size is not None]
+    if found:
+        return min(found)
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf, macOS not this entry
+        return None
+
+
+def check_memory(needed: int, what: str, remedy: str) -> None:
+    """Refuse what would not fit into memory, before it is allocated.
+
+    Args:
+        needed: Bytes.
+        what: What needs them, as the beginning of a sentence in the plural.
+        remedy: What to do instead.
+
+    Raises:
+        InputError: Saying how much is needed and how much is there.
+    """
+    free = available_memory()
+    if free is not None and needed > free:
+        raise InputError(f"{what} would take {as_size(needed)} of memory, {as_size(free)} are free.", remedy)
+
+
+def as_size(count: float) -> str:
+    """A number of bytes for people."""
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"
+
+
+def _meminfo(field: str) -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+    except (OSError, StopIteration, ValueError):
+        return None
+
+
+def _group_memory() -> int | None:
+    """What is left of the memory that a container may use."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((group / f"memory.{name}").read_text() for name in ("max", "current"))
+        caches = (line.split() for line in (group / "memory.stat").read_text().splitlines())
+        cached = next(int(size) for name, size in caches if name == "inactive_file")
+        return int(limit) - int(used) + cached
+    except (OSError, StopIteration, ValueError):  # no container, or one without a limit ("max")
+        return None

@@ -6,6 +6,7 @@ coordinates in mm on RAS+ axes (right, anterior, superior). Shapes and spacings 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import nibabel as nib
@@ -74,6 +75,26 @@ class Grid:
         nearest = io_orientation(self.affine)
         x, y, z = (float(sign * self.affine[int(world), 3]) for world, sign in nearest)
         return z, y, x
+
+    def to_world(self, voxel: Sequence[float]) -> Triple:
+        """World coordinates (x, y, z) of a voxel (Z, Y, X)."""
+        x, y, z = self.affine[:3, :3] @ np.asarray(voxel, float)[::-1] + self.affine[:3, 3]
+        return float(x), float(y), float(z)
+
+    def to_voxel(self, world: Sequence[float]) -> Triple:
+        """The voxel (Z, Y, X), with fractions, at world coordinates (x, y, z)."""
+        x, y, z = np.linalg.solve(self.affine[:3, :3], np.asarray(world, float) - self.affine[:3, 3])
+        return float(z), float(y), float(x)
+
+    def regridded(self, shape: tuple[int, int, int], to_voxel: Affine) -> Grid:
+        """Another grid in the same world.
+
+        Args:
+            shape: Its (Z, Y, X).
+            to_voxel: (4, 4), takes its voxels (Z, Y, X, 1) to voxels of this grid in the same order.
+        """
+        swap = np.eye(4)[[2, 1, 0, 3]]
+        return Grid(shape, self.affine @ swap @ to_voxel @ swap, self.units)
 
     def matches(self, other: Grid, tolerance: float = 1e-3) -> bool:
         """Whether both have the same shape and their corners differ by less than ``tolerance`` mm."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,21 +17,24 @@ from napari_medattn.errors import GeometryError, ReadError, SaveError
 from napari_medattn.files import atomic_write
 
 LabelWriter = Callable[[Path, NDArray[np.generic], Volume, Sequence[str]], None]
+PutSlab = Callable[[NDArray[np.float32]], None]
+ValuesWriter = Callable[[Path, Volume, int | None, Mapping[str, Any]], AbstractContextManager[PutSlab]]
 
 
 @dataclass(frozen=True)
 class Format:
-    """A file format: its suffixes, how to read a volume and how to write a mask."""
+    """A file format: its suffixes, how to read a volume, and how to write a mask or real values."""
 
     name: str
     suffixes: tuple[str, ...]
     read: Callable[[Path], Volume]
     write_labels: LabelWriter
+    open_values: ValuesWriter
 
 
 FORMATS = (
-    Format("NIfTI", (".nii.gz", ".nii"), nifti.read, nifti.write_labels),
-    Format("TIFF", (".tif", ".tiff"), tiff.read, tiff.write_labels),
+    Format("NIfTI", (".nii.gz", ".nii"), nifti.read, nifti.write_labels, nifti.open_values),
+    Format("TIFF", (".tif", ".tiff"), tiff.read, tiff.write_labels, tiff.open_values),
 )
 SUFFIXES = tuple(suffix for known in FORMATS for suffix in known.suffixes)
 
@@ -121,6 +125,54 @@ def write_labels(path: Path | str, labels: NDArray[np.generic], like: Volume, cl
     labels = whole_numbers(labels, like.name)
     with atomic_write(path) as temporary:
         known.write_labels(temporary, labels, like, class_names)
+
+
+@contextmanager
+def open_values(
+    path: Path | str, like: Volume, count: int | None = None, about: Mapping[str, Any] | None = None
+) -> Iterator[PutSlab]:
+    """Write float32 values with the exact geometry of an image, slab by slab, whole or not at all.
+
+    Args:
+        path: Where to; the suffix chooses the format.
+        like: The volume that the values lie on; only its geometry is used. A NIfTI file of a NIfTI volume keeps every
+            geometry field of its header.
+        count: Number of values side by side, the file's last axis in NIfTI and its first (C) in TIFF; None for
+            a file without such an axis.
+        about: Plain data that is kept inside the file as JSON.
+
+    Yields:
+        A function that takes the next slices (z, Y, X); all slices of the first value come before those of
+        the second.
+
+    Raises:
+        SaveError: If the suffix is unknown or the file cannot be written; an older file is then untouched.
+        GeometryError: If there were fewer or more slices than the image has.
+    """
+    path = Path(path)
+    known = find_format(path)
+    if known is None:
+        raise SaveError(
+            f"{path.name} has no suffix that values can be written to.", f"Use one of {', '.join(SUFFIXES)}."
+        )
+    z, y, x = like.grid.shape
+    planes, expected = 0, z * (count or 1)
+    with atomic_write(path) as temporary:
+        with known.open_values(temporary, like, count, about or {}) as write:
+
+            def put(slab: NDArray[np.float32]) -> None:
+                nonlocal planes
+                planes += len(slab)
+                if slab.shape[1:] != (y, x) or planes > expected:
+                    raise GeometryError(
+                        f"Slices {planes} of shape {slab.shape[1:]} do not fit {expected} of {(y, x)}.",
+                        "Write the values on the grid of their image.",
+                    )
+                write(slab)
+
+            yield put
+        if planes != expected:
+            raise GeometryError(f"{path.name} got {planes} of {expected} slices.", "Write all of them.")
 
 
 def whole_numbers(labels: NDArray[Any], name: str) -> NDArray[Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -28,6 +29,8 @@ _DAMAGE = (
     struct.error,
     zlib.error,
 )
+PutSlab = Callable[[NDArray[np.float32]], None]
+_CLASSIC_LIMIT = 1 << 31  # bytes of voxels; offsets in a classic TIFF have 32 bits
 _TO_MM = {
     "mm": 1.0,
     "millimeter": 1.0,
@@ -84,6 +87,36 @@ def write_labels(path: Path, labels: NDArray[np.generic], like: Volume, class_na
         metadata={"axes": "YX" if flat else "ZYX", **described},
         compression="zlib",
     )
+
+
+@contextmanager
+def open_values(path: Path, like: Volume, count: int | None, about: Mapping[str, Any]) -> Iterator[PutSlab]:
+    """Write real values slab by slab, one page per slice; see `formats.open_values`."""
+    z, y, x = like.grid.shape
+    planes = ("YX", [y, x]) if like.spatial_dims == 2 else ("ZYX", [z, y, x])
+    axes, shape = planes if count is None else (f"C{planes[0]}", [count, *planes[1]])
+    described = {
+        "shape": shape,  # comes first: by it, tifffile knows its own way of describing a stack
+        "axes": axes,
+        "spacing": list(like.grid.spacing),
+        "unit": like.grid.units,
+        **about,
+    }
+    big = 4 * z * y * x * (count or 1) > _CLASSIC_LIMIT
+    with tifffile.TiffWriter(path, bigtiff=big) as file:
+        unsaid = iter([json.dumps(described)])
+
+        def put(slab: NDArray[np.float32]) -> None:
+            for plane in slab:
+                file.write(
+                    np.ascontiguousarray(plane, np.float32),
+                    photometric="minisblack",
+                    compression="zlib",
+                    description=next(unsaid, None),
+                    metadata=None,
+                )
+
+        yield put
 
 
 def _check_complete(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> None:

@@ -113,7 +113,7 @@ def segment_steps(
         attention={
             key: AttentionMap(predictor.sites[key], values, prepared, plan.tile) for key, values in blended.items()
         },
-        record=_record(predictor, prepared, plan, overlap, time.monotonic() - began),
+        record={**describe_run(predictor, prepared, plan, overlap), "seconds": round(time.monotonic() - began, 3)},
     )
 
 
@@ -180,7 +180,8 @@ def _entropy(probabilities: Float) -> Float:
     return -(safe * np.log(safe)).sum(axis=0) / np.float32(np.log(len(safe)))  # type: ignore[no-any-return]
 
 
-def _record(predictor: Predictor, prepared: Prepared, plan: TilePlan, overlap: float, seconds: float) -> dict[str, Any]:
+def describe_run(predictor: Predictor, prepared: Prepared, plan: TilePlan, overlap: float) -> dict[str, Any]:
+    """How a network was run over a scan, as plain data."""
     card = predictor.card
     return {
         "image": prepared.source.name,
@@ -197,7 +198,6 @@ def _record(predictor: Predictor, prepared: Prepared, plan: TilePlan, overlap: f
         "tiles": len(plan),
         "overlap": overlap,
         "notes": list(prepared.notes),
-        "seconds": round(seconds, 3),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"napari_medattn": __version__, "torch": torch.__version__, "numpy": np.__version__},
     }
