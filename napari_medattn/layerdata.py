@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from napari_medattn.data import Volume
 from napari_medattn.errors import InputError
 from napari_medattn.geometry import Grid, Triple
-from napari_medattn.palette import class_colour
+from napari_medattn.palette import class_colour, map_colours
 
 if TYPE_CHECKING:
-    from napari_medattn.inference import AttentionMap, Prediction
+    from napari_medattn.inference import Prediction
+    from napari_medattn.models import AttentionSite
 
 LayerData = tuple[Any, dict[str, Any], str]
 KEY = "medattn"
@@ -138,35 +139,37 @@ def mask_to_layer(prediction: Prediction, image: Any) -> LayerData:
     )
 
 
-def attention_to_layer(
-    found: AttentionMap, image: Any, record: Mapping[str, Any], on_image: NDArray[np.float32]
+def map_to_layer(
+    site: AttentionSite, data: Any, image: Any, record: Mapping[str, Any], limits: tuple[float, float]
 ) -> LayerData:
-    """One attention map on the image layer, the mean of its heads: limits 0..1 for gates, so that maps compare.
+    """An attention map on the image layer, clear where nothing is attended, so that the scan stays visible.
 
     Args:
-        found: The map.
+        site: The site that it comes from.
+        data: ([Z,] Y, X) on the image's grid, an array or something lazy; softmax maps in multiples of the even share.
         image: The image layer.
         record: How it was made.
-        on_image: What ``found.on_image()`` gave; computed by the caller, off the window's thread.
+        limits: Values that are drawn as nothing and as most, see `inference.prediction.display_limits`.
     """
-    mean = on_image.mean(axis=0) if len(on_image) > 1 else on_image[0]
-    data = mean if found.prepared.source.spatial_dims == 3 else mean[0]
+    signed = site.normalisation == "l2"
     meta = {
-        "site": found.site.key,
-        "kind": found.site.kind,
-        "legend": found.site.legend,
-        "comparable_across_tiles": found.site.comparable_across_tiles,
+        "site": site.key,
+        "kind": site.kind,
+        "legend": site.legend,
+        "comparable_across_tiles": site.comparable_across_tiles,
         "record": dict(record),
     }
+    colours = {"name": f"attention{' +-' if signed else ''}", "colors": map_colours(signed=signed)}
     return (
         data,
         {
-            "name": f"{image.name} {found.site.title}",
-            "colormap": "inferno",
-            "contrast_limits": found.limits(mean),
-            "opacity": 0.6,
-            "blending": "translucent",
+            "name": f"{image.name} {site.title}",
+            "colormap": colours,
+            "contrast_limits": limits,
+            "opacity": 0.8,
+            "blending": "translucent_no_depth",
             "projection_mode": "none",
+            "cache": False,
             "metadata": {KEY: meta},
             **lying_on(image, data.ndim),
         },

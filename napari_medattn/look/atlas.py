@@ -15,7 +15,7 @@ from napari_medattn.look.query import Answer
 from napari_medattn.look.scene import Glance, Scene
 
 Float = NDArray[np.float32]
-GLANCES = 4  # forward passes whose queries and keys are kept for questions
+GLANCES = 8  # forward passes whose queries and keys are kept for questions
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +90,17 @@ class Atlas:
         if self.scene.predictor.sites.get(found.site.key) == found.site:
             self._whole[found.site.key] = found.values
 
+    def begun(self, key: str) -> bool:
+        """Whether any map of a site was ever here."""
+        return key in self._whole or key in self._latest
+
+    def sample(self, frame: int, key: str) -> Float | None:
+        """The mean of a site's heads over a frame, in multiples of the even share; None if it is not here."""
+        known = self._maps.get((key, frame))
+        if known is None and key in self._whole:
+            known = self._whole[key][(slice(None), *self.scene.span(frame, key))]
+        return None if known is None else self._in_shares(key, known.mean(axis=0))
+
     def glance(self, frame: int) -> Glance | None:
         """The forward pass over a frame, if it is still here."""
         return self._glances.get(frame)
@@ -113,19 +124,19 @@ class Atlas:
         placement = self.scene.placement(key)
         spans = placement.needed(box)
         if key in self._whole:
-            values = _head(self._whole[key][(slice(None), *spans)], head)
+            values = one_head(self._whole[key][(slice(None), *spans)], head)
             return self._in_shares(key, placement.draw(values, box)[0])
         patch = _Patch(spans)
         for frame in self._frames(key, spans[0]):
-            values = self._maps.get((key, frame))
-            if values is not None:
-                patch.put(_head(values, head), self.scene.span(frame, key))
+            known = self._maps.get((key, frame))
+            if known is not None:
+                patch.put(one_head(known, head), self.scene.span(frame, key))
         return self._in_shares(key, placement.draw(patch.values, box, patch.known)[0])
 
     def draw_answer(self, answer: Answer, head: int | None, box: Box) -> Float:
         """What a voxel was answered, on a box (Z, Y, X) of the image; nan outside the voxel's tile."""
         key, spot = answer.site.key, answer.spot
-        values = _head(answer.values, head)
+        values = one_head(answer.values, head)
         placement = self.scene.placement(key)
         spans = placement.needed(box)
         start, stride = self.scene.starts(spot.frame)[spot.tile], self.scene.stride(key)
@@ -133,10 +144,13 @@ class Atlas:
         z, y, x = (slice(first, first + size) for first, size in zip(begin, values.shape[1:], strict=True))
         patch = _Patch(spans)
         patch.put(values, (z, y, x))
-        return placement.draw(patch.values, box, patch.known)[0]
+        drawn: Float = placement.draw(patch.values, box, patch.known)[0]
+        return drawn
 
     def show(self, frame: int, keys: Iterable[str]) -> None:
         """Let these be the maps that are in view: they are forgotten last, and of a 3-D network they are drawn."""
+        if frame in self._glances:
+            self._glances.move_to_end(frame)
         for key in keys:
             if (key, frame) in self._maps:
                 self._maps.move_to_end((key, frame))
@@ -149,16 +163,16 @@ class Atlas:
         return (self._latest[key],) if key in self._latest else ()
 
     def _in_shares(self, key: str, values: Float) -> Float:
-        share = self.scene.site(key).even_share(self.scene.plan.tile)
-        return values if share == 1 else np.divide(values, np.float32(share))
+        shares: Float = np.divide(values, np.float32(self.scene.site(key).even_share(self.scene.plan.tile)))
+        return shares
 
     def _forget(self, key: str, frame: int) -> None:
         gone = self._maps.pop((key, frame), None)
         self.bytes -= 0 if gone is None else gone.nbytes
 
 
-def _head(values: Float, head: int | None) -> Float:
-    """One head (1, Z, Y, X) of (heads, Z, Y, X), or the mean of all."""
+def one_head(values: Float, head: int | None) -> Float:
+    """One head (1, Z, Y, X) of (heads, Z, Y, X), or the mean of all for None."""
     return values.mean(axis=0, keepdims=True) if head is None else values[head : head + 1]
 
 

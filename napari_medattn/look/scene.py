@@ -143,7 +143,14 @@ class Scene:
 
     def placement(self, key: str) -> Placement:
         """Where a site's maps lie on the image."""
-        stride = self.stride(key)
+        return self._placement(self.stride(key))
+
+    def planes(self, box: Box) -> range:
+        """The prepared slices that a box (Z, Y, X) of the image shows."""
+        span = self._placement((1, 1, 1)).needed(box)[0]
+        return range(span.start, span.stop)
+
+    def _placement(self, stride: Shape) -> Placement:
         if stride not in self._placements:
             self._placements[stride] = Placement(self.prepared, self.plan.padded, stride)
         return self._placements[stride]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,8 +13,8 @@ from psygnal import Signal
 from napari_medattn.errors import GeometryError, InputError
 from napari_medattn.layerdata import (
     KEY,
+    LayerData,
     Place,
-    attention_to_layer,
     layer_place,
     layer_to_volume,
     lying_on,
@@ -25,7 +24,7 @@ from napari_medattn.training.examples import Example
 from napari_medattn.widgets.edit_watch import EditWatch
 
 if TYPE_CHECKING:
-    from napari_medattn.inference import AttentionMap, Prediction, Predictor
+    from napari_medattn.inference import Prediction, Predictor
     from napari_medattn.look import Scene
 
 
@@ -114,27 +113,16 @@ class Case:
         self.mask_changed.emit()
         return kept
 
-    def add_map(self, found: AttentionMap) -> None:
-        """Take in a map that was made after the mask."""
-        assert self.prediction is not None
-        self.prediction = replace(self.prediction, attention={**self.prediction.attention, found.site.key: found})
-
-    def show_map(self, key: str, on_image: NDArray[np.float32]) -> None:
-        """Show one site's map, in its layer if there is one."""
-        assert self.prediction is not None
-        found = self.prediction.attention[key]
-        data, kwargs, _ = attention_to_layer(found, self.image, self.prediction.record, on_image)
-        layer = self.maps.get(key)
-        if layer is None:
-            active = self.viewer.layers.selection.active
-            self.maps[key] = self.viewer.add_image(data, **kwargs)
-            self.maps[key].events.visible.connect(self._map_toggled)
-            self._keep_mask_on_top()
-            self.viewer.layers.selection.active = active
-        else:
-            layer.data, layer.visible = data, True
-            layer.metadata[KEY] = kwargs["metadata"][KEY]
+    def put_map(self, key: str, layer_data: LayerData) -> Image:
+        """Show one site's map in a new layer below the mask."""
+        data, kwargs, _ = layer_data
+        active = self.viewer.layers.selection.active
+        self.maps[key] = layer = self.viewer.add_image(data, **kwargs)
+        layer.events.visible.connect(self._map_toggled)
+        self._keep_mask_on_top()
+        self.viewer.layers.selection.active = active
         self.maps_changed.emit()
+        return layer
 
     def _map_toggled(self, event: Any = None) -> None:
         self.maps_changed.emit()

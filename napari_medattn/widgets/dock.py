@@ -68,10 +68,15 @@ class AttentionDock(QWidget):
             "Alt-S": lambda _viewer: self.segment.start(),
             "Alt-C": lambda _viewer: self.correct.confirm_slice(),
             "Alt-L": lambda _viewer: self.learn.start(),
+            "Alt-Q": lambda _viewer: self.look.asking.turn(not self.look.asking.on),
+            "Alt-H": lambda _viewer: self.look.next_head(),
+            "Alt-M": lambda _viewer: self.look.toggle_maps(),
         }
         for keys, action in self._shortcuts.items():
             viewer.bind_key(keys, action, overwrite=True)
-        self._leave = _farewell(viewer, self.session, self.jobs, list(self._shortcuts))
+        self._leave = _farewell(
+            viewer, [self.jobs, self.look.asking, self.look.live, self.session], list(self._shortcuts)
+        )
         self.destroyed.connect(self._leave)
         self._load()
 
@@ -108,7 +113,7 @@ class AttentionDock(QWidget):
         self.jobs.start("loading the network", steps, on_done=loaded, on_error=failed, quiet=True)
 
 
-def _farewell(viewer: Viewer, session: Session, jobs: Jobs, shortcuts: list[str]) -> Callable[[], None]:
+def _farewell(viewer: Viewer, parts: list[Any], shortcuts: list[str]) -> Callable[[], None]:
     """What to do when the dock is gone: stop all jobs and let go of the viewer.
 
     It must not hold the dock itself, whose Qt side no longer exists by then.
@@ -120,8 +125,8 @@ def _farewell(viewer: Viewer, session: Session, jobs: Jobs, shortcuts: list[str]
         if left:
             return
         left = True
-        jobs.close()
-        session.close()
+        for part in parts:
+            part.close()
         for keys in shortcuts:
             viewer.bind_key(keys, None)
 

@@ -1,23 +1,33 @@
-"""Look: every attention site of the network, shown or hidden on the image."""
+"""Look: the network's blocks, their maps on the image, and the questions to ask about them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
-from qtpy.QtCore import QSignalBlocker, Qt
-from qtpy.QtWidgets import QHeaderView, QLabel, QTreeWidget, QTreeWidgetItem, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QGridLayout, QLabel, QWidget
 
 from napari_medattn.widgets.case import Case
-from napari_medattn.widgets.jobs import Job, Jobs, Steps
-from napari_medattn.widgets.parts import MessageLine, column, fit_rows
+from napari_medattn.widgets.jobs import Jobs
+from napari_medattn.widgets.look.asking import Asking
+from napari_medattn.widgets.look.live import Live
+from napari_medattn.widgets.look.tree import SiteTree
+from napari_medattn.widgets.parts import MessageLine, button, column, row
 from napari_medattn.widgets.session import Session
 
-_KEY = int(Qt.ItemDataRole.UserRole)
+# What can be asked about the maps: button, tooltip, module and class of its window.
+TOOLS = (
+    ("Wall of heads", "See all heads of the chosen site side by side.", "wall", "WallTool"),
+    ("Channels, gates", "Channel attention as a matrix, and MedT's position gates.", "channels", "ChannelsTool"),
+    ("Does it matter?", "Erase what is attended, switch heads off, and see the mask change.", "matter", "MatterTool"),
+    ("All heads", "How far and how sharply each head looks, as a table; attention rollout.", "heads", "HeadsTool"),
+    ("Compare", "What training changed: the maps of two checkpoints of this network.", "compare", "CompareTool"),
+    ("Save ...", "Save maps, a contact sheet, or a figure of this slice.", "save", "SaveTool"),
+)
 
 
 class LookPanel(QWidget):
-    """Lists the sites; ticking one puts its map on the image.
+    """The tree of sites, which head and which voxel, and the tools.
 
     Args:
         session: The dock's session.
@@ -27,172 +37,153 @@ class LookPanel(QWidget):
     def __init__(self, session: Session, jobs: Jobs) -> None:
         super().__init__()
         self.session, self.jobs = session, jobs
-        self._wanted: dict[Case, list[str]] = {}  # ticked, and not yet here
-        self._making: dict[Case, Job] = {}
-        self.tree = QTreeWidget()
-        self.tree.setHeaderLabels(["site", "kind", "grid"])
-        self.tree.setRootIsDecorated(False)
-        self.tree.setAccessibleName("attention sites")
-        header = self.tree.header()
-        header.setSectionResizeMode(0, QHeaderView.ResizeMode.Stretch)
-        header.setSectionResizeMode(1, QHeaderView.ResizeMode.ResizeToContents)
-        header.setSectionResizeMode(2, QHeaderView.ResizeMode.ResizeToContents)
-        header.setStretchLastSection(False)
+        self.live = Live(session, jobs)
+        self.asking = Asking(self.live, jobs)
+        self._tools: dict[str, QWidget] = {}
+        self.tree = SiteTree()
+        self.head = QComboBox()
+        self.head.setAccessibleName("head")
+        self.head.setToolTip("Which head the maps show: one, or the mean of all.")
+        self.query = QCheckBox("ask the voxel")
+        self.query.setAccessibleName("ask the voxel under the cursor")
+        self.query.setToolTip("Show what the voxel under the cursor attends to; click to hold it (Alt+Q).")
+        self.direction = QComboBox()
+        self.direction.setAccessibleName("question")
+        self.direction.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.direction.setMinimumContentsLength(8)
+        self.direction.setToolTip(
+            "What is asked: what the voxel attends to, who attends to it, or both halves at once."
+        )
+        for value, words in (("to", "attends to"), ("from", "attended by"), ("through", "rows x columns (approx.)")):
+            self.direction.addItem(words, value)
+        self.legend = QLabel()
+        self.legend.setWordWrap(True)
         self.message = MessageLine()
-        self.honest = QLabel("Where the block looks, not why.")
-        column(self, self.tree, self.message, self.honest)
-        self.tree.itemChanged.connect(self._ticked)
+        self.buttons = {name: button(name, tip) for name, tip, _, _ in TOOLS}
+        self.honest = QLabel("Where the block looks, not why.  Keys: Alt+Q ask, Alt+H next head, Alt+M maps on or off.")
+        self.honest.setWordWrap(True)
+        column(
+            self,
+            self.tree,
+            row(QLabel("head"), self.head, self.query),
+            self.direction,
+            self.message,
+            self.legend,
+            _grid(list(self.buttons.values())),
+            self.honest,
+        )
+        self.direction.setVisible(False)
+        self._connect()
+        self.refresh()
+
+    def _connect(self) -> None:
+        live, asking, session = self.live, self.asking, self.session
+        self.tree.ticked.connect(self._ticked)
+        self.tree.chosen.connect(self._chosen)
+        self.head.currentIndexChanged.connect(lambda index: live.choose_head(index - 1 if index > 0 else None))
+        self.query.toggled.connect(asking.turn)
+        self.direction.currentIndexChanged.connect(lambda _: asking.choose(self.direction.currentData()))
+        for name, _, module, kind in TOOLS:
+            self.buttons[name].clicked.connect(lambda _=False, m=module, k=kind, n=name: self.open_tool(n, m, k))
+        live.ticks_changed.connect(self._follow)
+        live.working.connect(self._say)
+        live.failed.connect(self.message.fail)
+        asking.said.connect(self._say)
+        asking.turned.connect(self.query.setChecked)
+        asking.turned.connect(self.direction.setVisible)
         session.image_changed.connect(self.refresh)
-        session.maps_changed.connect(self._follow_layers)
         session.predictor_changed.connect(self.refresh)
         session.checkpoint_changed.connect(self.refresh)
-        self.refresh()
 
     def refresh(self) -> None:
         """List the sites of the mask's network, or of the chosen one before there is a mask."""
-        case, predictor = self.session.case, self.session.predictor
-        prediction = case.prediction if case is not None else None
-        if prediction is not None:
-            sites = list(prediction.sites)
-        else:
-            sites = list(predictor.sites.values()) if predictor is not None else []
-        with QSignalBlocker(self.tree):
-            self.tree.clear()
-            for site in sites:
-                stride = " x ".join(str(step) for step in site.stride)
-                grid = f"1 per {stride}" if site.spatial else "no place"
-                item = QTreeWidgetItem([site.title, f"{site.normalisation} {site.kind}", grid])
-                item.setData(0, _KEY, site.key)
-                for part in range(3):
-                    item.setToolTip(part, site.legend)
-                item.setFlags(item.flags() | Qt.ItemFlag.ItemIsUserCheckable)
-                item.setCheckState(0, self._state(site.key))
-                item.setDisabled(prediction is None or not site.spatial)
-                self.tree.addTopLevelItem(item)
-        fit_rows(self.tree, self.tree.header(), self.tree.sizeHintForRow(0) if sites else 18, len(sites))
-        if prediction is None:
-            self.message.say("Press Segment first; the maps come with the mask.")
+        sites = self.live.sites if self.session.case is not None else {}
+        self.tree.list_sites(sites.values(), self.live.ticked())
+        heads = max((site.heads for site in sites.values() if site.spatial), default=1)
+        if self.head.count() != heads + 1:
+            self.head.clear()
+            self.head.addItems(["mean", *(str(number) for number in range(1, heads + 1))])
+        self.head.setEnabled(heads > 1)
+        for made in self.buttons.values():
+            made.setEnabled(bool(sites))
+        self._chosen(self.tree.current)
+        if self.session.case is None:
+            self.message.say("Needs a scan.")
         elif not sites:
-            self.message.say("This network has no attention to show.")
+            self.message.say("Needs a network that is loaded, and has attention.")
         else:
-            self.message.say("")
+            self.message.say("" if self.live.ticked() else "Tick a block to see where it looks.")
+        self.live.refresh()
 
     def refresh_maps(self, case: Case) -> None:
-        """After a new prediction: bring the maps that are shown up to date, and take hidden ones away."""
-        sites = {site.key for site in case.prediction.sites} if case.prediction is not None else set()
-        for key, layer in list(case.maps.items()):
-            if layer.visible and key in sites:
-                self._want(case, key)
-            else:
-                self.session.viewer.layers.remove(layer)
-        self._wanted[case] = [key for key in self._wanted.get(case, []) if key in sites]
-        self._make(case)
+        """After a new prediction: bring the maps that are shown up to date."""
+        self.live.outdate(case)
         self.refresh()
 
-    def show_site(self, key: str, case: Case | None = None) -> None:
-        """Put a site's map on its image; it is made in the background, with a run of the network if need be."""
-        case = case or self.session.case
-        if case is not None and case.prediction is not None:
-            self._want(case, key)
-            self._make(case)
+    def show_site(self, key: str, head: object = None) -> None:
+        """Tick a site, make it the current one, and show one of its heads if one is named."""
+        self.live.show(key)
+        self.tree.select(key)
+        if isinstance(head, int) and head + 1 < self.head.count():
+            self.head.setCurrentIndex(head + 1)
 
-    def _want(self, case: Case, key: str) -> None:
-        wanted = self._wanted.setdefault(case, [])
-        if key not in wanted:
-            wanted.append(key)
+    def next_head(self) -> None:
+        """Show the next head; after the last one the mean."""
+        if self.head.isEnabled():
+            self.head.setCurrentIndex((self.head.currentIndex() + 1) % self.head.count())
 
-    def _make(self, case: Case) -> None:
-        """Start one run for all maps that are wanted, unless one is under way; its end starts the next."""
-        keys = list(self._wanted.get(case, []))
-        prediction, predictor = case.prediction, case.predictor
-        if not keys or prediction is None or predictor is None or case in self._making:
-            return
-        here = {key: prediction.attention[key] for key in keys if key in prediction.attention}
-        missing = [key for key in keys if key not in here]
-        titles = predictor.sites[keys[0]].title + (f" and {len(keys) - 1} more" if len(keys) > 1 else "")
-
-        def steps() -> Steps:
-            from napari_medattn.inference import segment_steps
-
-            found = dict(here)
-            if missing:
-                again = yield from segment_steps(
-                    prediction.volume, predictor, attention=missing, overlap=prediction.record["overlap"]
-                )
-                found.update(again.attention)
-            return [(found[key], found[key].on_image()) for key in keys]
-
-        def outdated() -> bool:
-            newer = case.prediction is None or case.prediction.record is not prediction.record
-            return newer or case.image not in self.session.viewer.layers
-
-        def event(progress: Any) -> None:
-            if outdated() or not set(keys) & set(self._wanted.get(case, [])):
-                self._making[case].cancel()
-            elif missing:
-                self.message.say(f"Making the map of {titles}: {progress.done} of {progress.total} tiles ...")
-
-        def done(made: Any) -> None:
-            ended()
-            if outdated():
-                return
-            for found, on_image in made:
-                case.add_map(found)
-                if found.site.key in self._wanted.get(case, []):
-                    self._wanted[case].remove(found.site.key)
-                    case.show_map(found.site.key, on_image)
-
-        def failed(error: BaseException) -> None:
-            self._wanted[case] = [key for key in self._wanted.get(case, []) if key not in keys]
-            ended()
-            self._follow_layers()
-            self.message.fail(error)
-
-        def ended() -> None:
-            self._making.pop(case, None)
-            self.message.say("")
-
-        def go_on(finish: Callable[..., None]) -> Callable[..., None]:
-            """The end of one run is the beginning of the next, if more was ticked meanwhile."""
-
-            def both(*result: Any) -> None:
-                finish(*result)
-                if case.image in self.session.viewer.layers:
-                    self._make(case)
-                else:
-                    self._wanted.pop(case, None)
-
-            return both
-
-        self._making[case] = self.jobs.start(
-            f"the map of {titles}",
-            steps,
-            on_event=event,
-            on_done=go_on(done),
-            on_error=go_on(failed),
-            on_cancelled=go_on(ended),
-            quiet=not missing,
-        )
-
-    def _follow_layers(self) -> None:
-        """Ticks show which maps are in view, also where somebody used the eye in napari's layer list."""
-        with QSignalBlocker(self.tree):
-            for row in range(self.tree.topLevelItemCount()):
-                item = self.tree.topLevelItem(row)
-                item.setCheckState(0, self._state(item.data(0, _KEY)))
-
-    def _state(self, key: str) -> Qt.CheckState:
+    def toggle_maps(self) -> None:
+        """Hide all maps, or show them again."""
         case = self.session.case
-        layer = case.maps.get(key) if case is not None else None
-        shown = (layer is not None and layer.visible) or (case is not None and key in self._wanted.get(case, []))
-        return Qt.CheckState.Checked if shown else Qt.CheckState.Unchecked
+        layers = [case.maps[key] for key in case.maps] if case is not None else []
+        lit = any(layer.opacity > 0 for layer in layers)
+        for layer in layers:
+            layer.opacity = 0.0 if lit else 0.8
 
-    def _ticked(self, item: QTreeWidgetItem, column_: int) -> None:
-        key = item.data(0, _KEY)
-        if item.checkState(0) == Qt.CheckState.Checked:
-            self.show_site(key)
-        elif self.session.case is not None:
-            wanted = self._wanted.get(self.session.case, [])
-            if key in wanted:
-                wanted.remove(key)
-            self.session.case.hide_map(key)
+    def open_tool(self, name: str, module: str, kind: str) -> QWidget:
+        """Open the window of a tool, or bring it to the front; the chosen site is chosen there too."""
+        viewer = self.session.viewer
+        tool = self._tools.get(name)
+        if tool is None or name not in viewer.window.dock_widgets:
+            made: Any = getattr(import_module(f"napari_medattn.widgets.look.{module}"), kind)
+            tool = made(self.live) if getattr(made, "wants_live", False) else made(self.session, self.jobs)
+            if hasattr(tool, "wants_site"):
+                tool.wants_site.connect(self.show_site)
+            self._tools[name] = tool
+            viewer.window.add_dock_widget(tool, name=name, area="right", tabify=False)
+        tool.parentWidget().show()
+        if hasattr(tool, "offer"):
+            tool.offer(self.live.ticked())
+        if hasattr(tool, "choose") and (self.tree.current or self.live.ticked()):
+            tool.choose(self.tree.current or self.live.ticked()[-1], self.live.head)
+        return tool
+
+    def _ticked(self, key: str, on: bool) -> None:
+        if on:
+            self.live.show(key)
+        else:
+            self.live.hide(key)
+
+    def _follow(self) -> None:
+        self.tree.follow(self.live.ticked())
+        if self.asking.on:
+            self._say(self.asking.why_not())
+
+    def _chosen(self, key: str) -> None:
+        site = self.live.sites.get(key)
+        self.legend.setText(f"{site.title}: {site.legend}." if site is not None else "")
+        self.legend.setVisible(site is not None)
+
+    def _say(self, text: str) -> None:
+        if text or not self.asking.on:
+            self.message.say(text)
+
+
+def _grid(buttons: list[Any], columns: int = 2) -> QWidget:
+    holder = QWidget()
+    layout = QGridLayout(holder)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(4)
+    for index, made in enumerate(buttons):
+        layout.addWidget(made, index // columns, index % columns)
+    return holder
