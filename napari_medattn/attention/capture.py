@@ -84,7 +84,7 @@ def capture_attention(model: nn.Module, sites: Iterable[str] | None = None) -> I
     attached: list[tuple[Tap, Listener]] = []
     try:
         for site in chosen:
-            tap, listener = _tap(model, site), capture.listener(site)
+            tap, listener = tap_of(model, site), capture.listener(site)
             tap.attach(listener)
             attached.append((tap, listener))
         yield capture
@@ -99,5 +99,6 @@ def capture_attention(model: nn.Module, sites: Iterable[str] | None = None) -> I
         )
 
 
-def _tap(model: nn.Module, site: AttentionSite) -> Tap:
+def tap_of(model: nn.Module, site: AttentionSite) -> Tap:
+    """The tap of a declared site."""
     return model.get_submodule(f"{site.key}.tap")  # type: ignore[return-value]

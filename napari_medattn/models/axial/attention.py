@@ -81,12 +81,12 @@ class AxialAttention(nn.Module):
             placed = Positions(flat(query * on_query), flat(key * on_key), *tables)
         content, place = attend(self.tap, self.patches, query * scales[0], key, value, placed)
         if placed is None:
-            return self.output_norm(as_image(content, self.axis))  # type: ignore[no-any-return]
+            return kept(self.tap, self.output_norm(as_image(content, self.axis)))
         if self.positions == "gated":
             content, place = content * self.value_gate, place * self.value_table_gate
         both = torch.stack([content, place], dim=4).flatten(3, 4)
         both = self.output_norm(as_image(both, self.axis))
-        return torch.unflatten(both, 1, (-1, 2)).sum(dim=2)
+        return kept(self.tap, torch.unflatten(both, 1, (-1, 2)).sum(dim=2))
 
     def _scales(self, query: Tensor, key: Tensor, tables: tuple[Tensor, Tensor, Tensor] | None) -> list[Tensor]:
         """What the logits' batch norms multiply each product with, (heads, N or 1, 1, 1, 1) each."""
@@ -166,7 +166,7 @@ class FoldedAxialAttention(nn.Module):
         content, place = attend(self.tap, self.patches, query, key, value, placed)
         if more:
             content = torch.addcmul(content, place, self.to_place[:, None, None, :, None])
-        return as_image(content, self.axis)
+        return kept(self.tap, as_image(content, self.axis))
 
 
 def as_lines(planes: Tensor, axis: int, sizes: tuple[int, ...]) -> list[Tensor]:
@@ -186,6 +186,11 @@ def as_image(lines: Tensor, axis: int) -> Tensor:
     """(heads, N, lines, size, K) -> (N, heads * size, Y, X)."""
     planes = lines.permute(1, 0, 3, 2, 4).flatten(1, 2)
     return planes.transpose(2, 3) if axis == 2 else planes
+
+
+def kept(tap: Tap, image: Tensor) -> Tensor:
+    """(N, heads * size, Y, X) without the channels of heads that are switched off."""
+    return tap.result(tap.heads(image, 1, HEADS))
 
 
 def flat(lines: Tensor) -> Tensor:

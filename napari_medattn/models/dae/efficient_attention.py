@@ -88,7 +88,7 @@ class EfficientAttention(nn.Module):
         else:
             context = gather_context(keys, self.values(tokens), 1)
         out = queries @ context[:, 0] if self.projection is None else spread(queries, context, self.projection)
-        return out.view_as(x)
+        return self.tap.result(out).view_as(x)
 
     @torch.no_grad()
     def folded(self) -> EfficientAttention:

@@ -49,8 +49,9 @@ class CrossAttention(nn.Module):
         keys = softmax_over_positions(skip if self.source == "encoder_queries_and_keys" else values)
         if self.tap.listened:
             emit_factors(self.tap, queries, keys, self.heads, grid)
-        out = spread(queries, gather_context(keys, values, self.heads), self.projection)
-        return self.norm(out.view(*decoder.shape[:3], -1))  # type: ignore[no-any-return]
+        context = self.tap.heads(gather_context(keys, values, self.heads), 1, self.heads)
+        out = spread(queries, context, self.projection)
+        return self.tap.result(self.norm(out.view(*decoder.shape[:3], -1)))
 
 
 class FusedSkip(nn.Module):

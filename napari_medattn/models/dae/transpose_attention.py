@@ -45,13 +45,14 @@ class TransposeAttention(nn.Module):
         weights = self._weights(F.linear(tokens, to_queries), F.linear(tokens, to_keys))
         if self.tap.listened:
             self.tap.emit(weights=weights)
+        weights = self.tap.heads(weights, 1, HEADS)  # what a head gathers is zero where its weights are
         projection = self.projection.weight.view(x.shape[3], HEADS, -1).transpose(0, 1)
         mixer = (projection @ weights).transpose(1, 2).flatten(2)
         if tokens.shape[1] > tokens.shape[2]:
             out = tokens @ (mixer @ to_values).mT
         else:
             out = F.linear(tokens, to_values) @ mixer.mT
-        return (out + self.projection.bias).view_as(x)
+        return self.tap.result(out + self.projection.bias).view_as(x)
 
     def _weights(self, queries: Tensor, keys: Tensor) -> Tensor:
         """(B, N, D) each -> (B, 8, D / 8, D / 8)."""

@@ -59,7 +59,7 @@ class SerialHeads(nn.Module):
         mixed, weights = self.mixed(x.flatten(1, -2))
         if self.tap.listened:
             self.tap.emit(weights=torch.stack(weights, dim=1).view(len(x), -1, *x.shape[1:-1]))
-        return self.project(mixed).view(x.shape)  # type: ignore[no-any-return]
+        return self.tap.result(self.project(mixed)).view(x.shape)
 
     def mixed(self, tokens: Tensor) -> tuple[Tensor, list[Tensor]]:
         """What goes into the projection, (B, N, C), and each active head's weights (B, N)."""
@@ -67,7 +67,8 @@ class SerialHeads(nn.Module):
         weights = []
         for number, head in enumerate(self.heads):
             own = parts[number] if number == 0 else parts[number] + parts[number - 1]
-            parts[number], alpha = head(own)
+            found, alpha = head(own)
+            parts[number] = self.tap.head(found, number)
             weights.append(alpha)
         return torch.cat(parts, dim=-1), weights
 

@@ -50,7 +50,7 @@ class PositionAttention(nn.Module):
         queries, keys, values = self.query(x), self.key(x), self.value(x)
         if self.tap.listened:
             self.tap.emit(queries=queries[:, None], keys=keys[:, None])
-        found = row_attention(*(_as_rows(t) for t in (queries, keys, values)))
+        found = self.tap.result(row_attention(*(_as_rows(t) for t in (queries, keys, values))))
         return torch.addcmul(x, self.gain, _as_image(found, x))
 
     def folded(self) -> FoldedPositionAttention:
@@ -83,7 +83,7 @@ class FoldedPositionAttention(nn.Module):
         queries, keys, values = self.project(x).split(self.sizes, dim=1)
         if self.tap.listened:
             self.tap.emit(queries=queries[:, None], keys=keys[:, None])
-        found = row_attention(*(_as_rows(t) for t in (queries, keys, values)))
+        found = self.tap.result(row_attention(*(_as_rows(t) for t in (queries, keys, values))))
         return _as_image(found, x).add_(x)
 
 
@@ -109,7 +109,7 @@ class ChannelAttention(nn.Module):
         weights = energy.neg_().softmax(dim=-1)
         if self.tap.listened:
             self.tap.emit(weights=weights[:, None])
-        found = rows @ weights.transpose(1, 2)
+        found = self.tap.result(rows @ weights.transpose(1, 2))
         return torch.addcmul(x, self.gain, _as_image(found, x))
 
 

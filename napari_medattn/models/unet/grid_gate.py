@@ -66,7 +66,8 @@ class GridGate(nn.Module):
     def forward(self, skip: Tensor, gating: Tensor) -> Tensor:
         """Gate a skip (B, channels, spatial) with (B, gating_channels, coarser spatial); same shape back.
 
-        The tap emits ``gate`` (B, 1, spatial of the skip): the factor each position was multiplied with.
+        The tap emits ``gate`` (B, 1, spatial of the skip): the factor each position was multiplied with. Switched
+        off, the gate treats all positions alike: one everywhere, or the even share of a softmax.
         """
         theta = self.theta(skip)
         score = theta + resize(self.phi(gating), tuple(theta.shape[2:]), self.align_corners)
@@ -78,9 +79,10 @@ class GridGate(nn.Module):
         return self.transform(gate * skip)  # type: ignore[no-any-return]
 
     def _normalise(self, psi: Tensor) -> Tensor:
-        if self.compatibility == "concatenation_residual":
-            return psi.flatten(2).softmax(dim=-1).view_as(psi)
-        return torch.sigmoid(psi)
+        softmax = self.compatibility == "concatenation_residual"
+        if self.tap.off:
+            return torch.full_like(psi, 1 / psi[0].numel() if softmax else 1)
+        return psi.flatten(2).softmax(dim=-1).view_as(psi) if softmax else torch.sigmoid(psi)
 
 
 class GatedSkip(nn.Module):
