@@ -20,6 +20,12 @@ if TYPE_CHECKING:  # the same doors as below, for type checkers and editors
     )
     from napari_medattn.errors import MedAttnError as MedAttnError
     from napari_medattn.inference import Prediction as Prediction, segment as segment
+    from napari_medattn.look import (
+        attention_figure as attention_figure,
+        attention_maps as attention_maps,
+        contact_sheet as contact_sheet,
+        save_maps as save_maps,
+    )
     from napari_medattn.models import (
         AttentionSite as AttentionSite,
         attention_sites as attention_sites,
@@ -43,8 +49,11 @@ _DOORS = {
     "MedAttnError": "errors",
     "Prediction": "inference",
     "Volume": "data",
+    "attention_figure": "look",
+    "attention_maps": "look",
     "attention_sites": "models",
     "capture_attention": "attention",
+    "contact_sheet": "look",
     "create_model": "models",
     "evaluate": "training.metrics",
     "finetune": "training.finetune",
@@ -54,6 +63,7 @@ _DOORS = {
     "load_checkpoint": "store",
     "read_labels": "data",
     "read_volume": "data",
+    "save_maps": "look",
     "segment": "inference",
     "write_labels": "data",
 }

@@ -13,6 +13,9 @@ _ASKED = {
     "from": "who attends to the query voxel",
     "through": "what the query voxel reaches through rows and columns composed, an approximation of the block",
 }
+_SEEN = {"to": "seen from +", "from": "who attends to +", "through": "composed from +"}
+_KIND = {"gate": "gate", "vector": "token weights"}
+_NORMALISED = {"l2": "unit length"}
 _RUN = ("checkpoint", "weights_sha256", "parent", "network", "trained_on", "device", "precision", "overlap")
 
 
@@ -65,6 +68,28 @@ def unit_of(found: PlacedMap) -> str:
     if site.normalisation == "l2":
         return "weight of unit length inside its tile"
     return "multiples of the even share" if site.spatial and site.sums_to_one else "weight, each row sums to 1"
+
+
+def short_unit(found: PlacedMap) -> str:
+    """`unit_of` for a colour bar."""
+    if found.site.kind == "gate":
+        return "0..1"
+    return "\N{MULTIPLICATION SIGN} even share" if found.even_share != 1 else unit_of(found)
+
+
+def describe(found: PlacedMap) -> str:
+    """Kind, head and question in a few words."""
+    site = found.site
+    parts = [
+        "sigmoid gate"
+        if site.kind == "gate"
+        else f"{_KIND.get(site.kind, site.kind)} {_NORMALISED.get(site.normalisation, site.normalisation)}"
+    ]
+    if site.heads > 1 and found.heads != "all":
+        parts.append(f"head {found.heads + 1}" if isinstance(found.heads, int) else f"mean of {site.heads} heads")
+    if found.asked is not None:
+        parts.append(_SEEN[found.asked.direction])
+    return ", ".join(parts)
 
 
 def _question(found: PlacedMap) -> dict[str, Any]:
