@@ -7,7 +7,18 @@ import sys
 import typer
 
 from napari_medattn._version import __version__
-from napari_medattn.cli import bench, demo, doctor, evaluate, finetune, import_weights, models, predict, train
+from napari_medattn.cli import (
+    attention,
+    bench,
+    demo,
+    doctor,
+    evaluate,
+    finetune,
+    import_weights,
+    models,
+    predict,
+    train,
+)
 from napari_medattn.cli.terminal import console, say_error
 from napari_medattn.errors import MedAttnError
 
@@ -22,6 +33,7 @@ app.command("demo")(demo.demo)
 app.command("models")(models.models)
 app.command("checkpoints")(models.checkpoints)
 app.command("predict")(predict.predict)
+app.command("attention")(attention.attention)
 app.command("train")(train.train)
 app.command("finetune")(finetune.finetune)
 app.command("evaluate")(evaluate.evaluate)

@@ -72,9 +72,9 @@ def save_maps_steps(
         raise InputError("There is no map to save.", "Choose at least one attention site.")
     check_format(form)
     folder = make_folder(Path(folder))
-    paths = [folder / name for name in file_names(maps, form)]
     if not overwrite:
-        check_free([path for found, path in zip(maps, paths, strict=True) for path in _files(found, path)])
+        check_free(target_files(maps, folder, form))
+    paths = [folder / name for name in file_names(maps, form)]
     began = time.monotonic()
     saved: list[Path] = []
     for number, (found, path) in enumerate(zip(maps, paths, strict=True)):
@@ -90,6 +90,12 @@ def save_maps_steps(
         _save_card(found, path, grid)
     yield Progress("saving", len(maps), len(maps), "maps", time.monotonic() - began)
     return saved
+
+
+def target_files(maps: Sequence[PlacedMap], folder: Path, form: str = "nii.gz") -> list[Path]:
+    """All files that `save_maps` will write, cards too."""
+    named = zip(maps, file_names(maps, form), strict=True)
+    return [file for found, name in named for file in _files(found, folder / name)]
 
 
 def check_format(form: str) -> None:
@@ -111,7 +117,7 @@ def check_free(paths: Iterable[Path]) -> None:
     there = [path for path in paths if path.exists()]
     if there:
         more = f" and {len(there) - 1} more" if len(there) > 1 else ""
-        raise InputError(f"{there[0]}{more} exists already.", "Choose another folder, or ask to replace files.")
+        raise InputError(f"{there[0]}{more} exists already.", "Choose another place, or ask to replace files.")
 
 
 def file_names(maps: Sequence[PlacedMap], form: str = "nii.gz") -> list[str]:

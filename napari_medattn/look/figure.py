@@ -56,7 +56,8 @@ def attention_figure(
     """Draw image, mask and maps of one slice into a PNG, PDF or SVG.
 
     Args:
-        maps: From `attention_maps` or `placed`; maps with all heads get a panel for each.
+        maps: From `attention_maps` or `placed`; maps with all heads get a panel for each. Channel attention, which
+            has no place on the image, is left out.
         path: Where to; the suffix chooses the format. Fonts are embedded.
         labels: The mask (Z, Y, X), or only the slice of it; outlined on the maps.
         class_names: Names of its classes.
@@ -74,9 +75,9 @@ def attention_figure(
         GeometryError: If the mask has another shape than the image.
         SaveError: If the file cannot be written.
     """
-    path, chosen = picture.check_suffix(path), list(maps)
+    path, chosen = picture.check_suffix(path), [found for found in maps if found.site.spatial]
     if not chosen:
-        raise InputError("There is no map to draw.", "Choose at least one attention site.")
+        raise InputError("There is no map with a place on the image to draw.", "Choose other attention sites.")
     if index is None:
         asked = next((found.asked for found in chosen if found.asked is not None), None)
         index = asked.voxel[axis] if asked is not None else best_slice(labels, chosen[0].source, axis)

@@ -23,7 +23,7 @@ from napari_medattn.inference.placement import Box, Placement
 from napari_medattn.inference.predictor import to_numpy
 from napari_medattn.inference.volume_run import describe_run
 from napari_medattn.look.placed_map import Asked, Heads, PlacedMap, Shape, choose_heads
-from napari_medattn.look.query import Direction, ask, can_ask, sites_to_listen
+from napari_medattn.look.query import Direction, ask, can_ask, partner_of, sites_to_listen
 from napari_medattn.look.scene import Glance, Scene
 from napari_medattn.models import AttentionSite
 from napari_medattn.store import Checkpoint, load_checkpoint
@@ -104,9 +104,8 @@ def overview_steps(
     Raises:
         InputError: For an unknown site or head, or if the maps would not fit into memory.
     """
-    sites = [scene.site(key) for key in keys]
-    for site in sites:
-        _check_head(site, heads)
+    blanks = blank_maps(scene, keys, heads)
+    sites = [blank.site for blank in blanks]
     whole = Placement(scene.prepared, scene.plan.padded, (1, 1, 1))
     box = whole.everything if box is None else box
     plan, begin, frames = _part(scene, _needed(scene, sites, whole, box))
@@ -120,7 +119,10 @@ def overview_steps(
         yield Progress("looking", len(frames), len(frames), "steps", time.monotonic() - began)
     finally:
         scene.predictor.free()
-    maps = {site.key: _placed(scene, site, heads, blended[site.key].result(), begin) for site in sites}
+    maps = {
+        blank.site.key: replace(blank, values=blended[blank.site.key].result(), begin=_on_map(scene, blank.site, begin))
+        for blank in blanks
+    }
     return Overview(maps, scene.predictor.card.class_names, _labels(whole, blended[""].result(), begin, box))
 
 
@@ -147,27 +149,58 @@ def answers_steps(
     Raises:
         InputError: If the voxel lies outside the image, or a site is unknown or has no queries or no such head.
     """
-    for site in (scene.site(key) for key in keys):
-        _check_head(site, heads)
-        if not can_ask(site):
-            raise InputError(
-                f"{site.title} has no query: it {RECORDS[site.kind].why_no_query}.",
-                "Save its map without a query, or choose a pairwise, axial or factored site.",
-            )
-    spot = scene.locate(voxel)
+    blanks, spot = blank_maps(scene, keys, heads, voxel, direction), scene.locate(voxel)
     yield Progress("looking", 0, 1)
     glance = scene.glance(spot.frame, sites_to_listen(scene.predictor.sites, keys, direction))
-    z, y, x = (round(float(at)) for at in voxel)
-    start, world = scene.starts(spot.frame)[spot.tile], scene.volume.grid.to_world((z, y, x))
-    made = []
-    for number, key in enumerate(keys):
+    start, made = scene.starts(spot.frame)[spot.tile], []
+    for number, blank in enumerate(blanks):
         yield Progress("asking", number, len(keys), "sites")
-        answer = ask(scene, glance, key, spot, direction)
-        asked = Asked((z, y, x), world, spot.on_grid(answer.site), answer.direction)
-        values = choose_heads(answer.values, answer.site, heads)
-        made.append(replace(_placed(scene, answer.site, heads, values, start), asked=asked))
+        values = choose_heads(ask(scene, glance, blank.site.key, spot, direction).values, blank.site, heads)
+        made.append(replace(blank, values=values, begin=_on_map(scene, blank.site, start)))
     scene.predictor.free()
     return made
+
+
+def blank_maps(
+    scene: Scene,
+    keys: Sequence[str],
+    heads: Heads = "mean",
+    voxel: Sequence[float] | None = None,
+    direction: Direction = "to",
+) -> list[PlacedMap]:
+    """The maps that a run will give, checked and described before it, with zeros for values.
+
+    Args:
+        scene: The scan before the network.
+        keys: Sites.
+        heads: Which head, counted from 0, the mean, or all.
+        voxel: (Z, Y, X) in the image, if the maps are to answer a question.
+        direction: Which question.
+
+    Raises:
+        InputError: As for `overview_steps` and `answers_steps`.
+    """
+    spot = None if voxel is None else scene.locate(voxel)
+    record = describe_run(scene.predictor, scene.prepared, scene.plan, scene.overlap)
+    size = (scene.plan.padded[0], scene.plan.padded[1], scene.plan.padded[2])
+    blanks = []
+    for site in (scene.site(key) for key in keys):
+        nothing = choose_heads(np.zeros((site.heads, 1, 1, 1), np.float32), site, heads)
+        asked = None
+        if voxel is not None and spot is not None:
+            if not can_ask(site):
+                raise InputError(
+                    f"{site.title} {RECORDS[site.kind].why_no_query}, so it has no query.",
+                    "Save its map without a query, or choose a pairwise, axial or factored site.",
+                )
+            z, y, x = (round(float(at)) for at in voxel)
+            alone = direction == "through" and partner_of(scene.predictor.sites, site.key) is None
+            world = scene.volume.grid.to_world((z, y, x))
+            asked = Asked((z, y, x), world, spot.on_grid(site), "to" if alone else direction)
+        blanks.append(
+            PlacedMap(site, heads, nothing, scene.prepared, scene.plan.tile, size, asked=asked, record=record)
+        )
+    return blanks
 
 
 def _needed(scene: Scene, sites: Sequence[AttentionSite], whole: Placement, box: Box) -> Box:
@@ -229,10 +262,6 @@ def _labels(whole: Placement, probabilities: Float, begin: Shape, box: Box) -> N
     return np.concatenate(planes)
 
 
-def _check_head(site: AttentionSite, heads: Heads) -> None:
-    choose_heads(np.zeros((site.heads, 1), np.float32), site, heads)
-
-
 def _check_size(scene: Scene, sites: Sequence[AttentionSite], plan: TilePlan, heads: Heads) -> None:
     """Refuse maps that would not fit into memory, before anything is allocated."""
     spatial = [site for site in sites if site.spatial]
@@ -248,12 +277,9 @@ def _check_size(scene: Scene, sites: Sequence[AttentionSite], plan: TilePlan, he
         check_memory(mean, many, "Take fewer sites, or crop the image.")
 
 
-def _placed(scene: Scene, site: AttentionSite, heads: Heads, values: Float, start: Sequence[int]) -> PlacedMap:
-    """Values that begin at a prepared voxel."""
-    z, y, x = (
-        (at // step for at, step in zip(start, scene.stride(site.key), strict=True)) if site.spatial else (0, 0, 0)
-    )
-    plan = scene.plan
-    padded = (plan.padded[0], plan.padded[1], plan.padded[2])
-    record = describe_run(scene.predictor, scene.prepared, plan, scene.overlap)
-    return PlacedMap(site, heads, values, scene.prepared, plan.tile, padded, (z, y, x), record=record)
+def _on_map(scene: Scene, site: AttentionSite, start: Sequence[int]) -> Shape:
+    """A prepared voxel as a position on a site's map."""
+    if not site.spatial:
+        return 0, 0, 0
+    z, y, x = (at // step for at, step in zip(start, scene.stride(site.key), strict=True))
+    return z, y, x

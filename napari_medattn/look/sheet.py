@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medattn.errors import InputError
+from napari_medattn.errors import GeometryError, InputError
 from napari_medattn.files import atomic_write
 from napari_medattn.look import picture
 from napari_medattn.look.card import describe, short_unit
@@ -53,8 +53,9 @@ def contact_sheet(
     Args:
         maps: From `attention_maps` or `placed`.
         path: Where to; the suffix chooses the format.
-        labels: The mask (Z, Y, X), if there is one.
-        columns: Number of slices, spread evenly over those that hold foreground.
+        labels: The mask (Z, Y, X), if there is one; where all maps answer a question, its slice is enough.
+        columns: Number of slices, spread evenly over those that hold foreground; where all maps answer a question,
+            only the slice of the question is drawn.
         axis: The source axis that the slices cut, 0 for Z.
 
     Raises:
@@ -67,8 +68,13 @@ def contact_sheet(
         raise InputError("There is no map with a place on the image to draw.", "Choose other attention sites.")
     source = chosen[0].source
     if all(found.asked is not None for found in chosen):
-        slices = sorted({found.asked.voxel[axis] for found in chosen if found.asked is not None})[:columns]
+        slices = [next(found.asked.voxel[axis] for found in chosen if found.asked is not None)]
     else:
+        if labels is not None and labels.shape != source.grid.shape:
+            raise GeometryError(
+                f"The mask has shape {labels.shape}, the image {source.name} {source.grid.shape}.",
+                "Use the mask of this image.",
+            )
         slices = spread_slices(np.ones(source.grid.shape, bool) if labels is None else labels, columns, axis)
     planes = [Plane.of(source, axis, index) for index in slices]
     masks = None if labels is None else [plane.turn(slice_of(labels, plane)) for plane in planes]
