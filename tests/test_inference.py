@@ -40,7 +40,7 @@ class Threshold(nn.Module):
         self.stride, self.gate = (4,) * dims, Gate()
 
     def sites(self) -> list[AttentionSite]:
-        return [AttentionSite("gate", "mean", "gate", self.stride)]
+        return [AttentionSite("gate", ("mean",), "gate", self.stride)]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         assert not any(n % 4 for n in x.shape[2:])

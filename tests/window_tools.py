@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from qtpy.QtCore import Qt
+
 from napari_medattn.widgets.dock import AttentionDock
 
 PLUGIN = "napari-medattn"
@@ -28,18 +30,28 @@ def segment(dock: AttentionDock, qtbot) -> None:
 
 
 def show_all_maps(dock: AttentionDock, qtbot) -> None:
-    """Tick every site and wait for the layers."""
-    case = dock.session.case
-    for key in case.prediction.attention:
+    """Tick every site that came with the mask, and wait for the layers."""
+    for key in dock.session.case.prediction.attention:
         dock.look.show_site(key)
-    qtbot.waitUntil(lambda: len(case.maps) == len(case.prediction.attention), timeout=PATIENCE)
+    wait_for_maps(dock, len(dock.session.case.prediction.attention), qtbot)
+
+
+def tick(dock: AttentionDock, key: str, on: bool = True) -> None:
+    """Tick or untick a site in the tree, as a click does."""
+    dock.look.tree.item(key).setCheckState(0, Qt.CheckState.Checked if on else Qt.CheckState.Unchecked)
+
+
+def is_ticked(dock: AttentionDock, key: str) -> bool:
+    """Whether the tree shows a tick for a site."""
+    return dock.look.tree.item(key).checkState(0) == Qt.CheckState.Checked
 
 
 def wait_for_maps(dock: AttentionDock, count: int, qtbot) -> None:
-    """Wait until ``count`` maps are shown and none is being made; a timeout tells what the panel says."""
+    """Wait until ``count`` maps are in view and nothing is being made; a timeout tells what the panel says."""
 
     def arrived() -> None:
-        shown, making, said = len(dock.session.case.maps), len(dock.look._making), dock.look.message.text
-        assert (shown, making) == (count, 0), f"{shown} maps, {making} runs, {said!r}, {dock.segment.message.text!r}"
+        shown = sum(layer.visible for layer in dock.session.case.maps.values())
+        busy, said = dock.look.live.busy, dock.look.message.text
+        assert (shown, busy) == (count, False), f"{shown} maps, busy {busy}, {said!r}, {dock.segment.message.text!r}"
 
     qtbot.waitUntil(arrived, timeout=PATIENCE)

@@ -73,8 +73,7 @@ def main_job(viewer: napari.Viewer) -> AttentionDock:
         raise MedAttnError(f"The demo made no mask: {dock.segment.message.text}", "Run `medattn doctor`.")
     for key in case.prediction.attention:
         dock.look.show_site(key)
-    wanted = len(case.prediction.attention)
-    _wait(lambda: len(case.maps) == wanted, "the attention maps", dock)
+    _wait(lambda: not dock.look.live.busy, "the attention maps", dock)
     for layer in list(case.maps.values())[:-1]:
         layer.visible = False
     viewer.layers.selection.active = case.mask

@@ -98,6 +98,7 @@ class Asking(QObject):
 
     def _forget(self) -> None:
         self._voxel, self._asked, self.held = None, None, False
+        self.live.listen(None)
         self.live.take_answers([])
 
     def _scrolled(self, _event: Any = None) -> None:
@@ -141,7 +142,8 @@ class Asking(QObject):
         except InputError:
             self.said.emit("The cursor is outside of the scan.")
             return
-        glance = atlas.glance(spot.frame)
+        self.live.listen(spot)
+        glance = atlas.glance(spot)
         keys = [key for key in keys if glance is not None and key in glance.records]
         if glance is None or not keys:
             return

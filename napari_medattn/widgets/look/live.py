@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,12 +20,14 @@ from napari_medattn.widgets.session import Session
 
 if TYPE_CHECKING:
     from napari_medattn.inference import Predictor
-    from napari_medattn.look import Answer, Atlas, Page
+    from napari_medattn.look import Answer, Atlas, Page, Spot
     from napari_medattn.look.query import Direction
     from napari_medattn.models import AttentionSite
 
 REST_MS = 150  # how long the cursor rests before a 3-D network looks at the tile around it
 AHEAD = 3  # slices on either side that are made while nothing else is to do
+
+Wish = tuple[int, Callable[[], Steps]]  # a frame, and how it is made
 
 
 class Live(QObject):
@@ -38,6 +42,7 @@ class Live(QObject):
 
     glanced = Signal(object)  # a case of which a frame was made
     ticks_changed = Signal()
+    answered = Signal()  # other answers than before, or none, are shown in the place of maps
     working = Signal(str)  # what is being made; nothing when idle
     failed = Signal(object)  # an exception
 
@@ -51,9 +56,12 @@ class Live(QObject):
         self.answers: dict[str, Answer] = {}
         self._limits: dict[str, tuple[float, float]] = {}  # of the maps that answers are shown in the place of
         self._focus: Voxel | None = None
+        self._spot: Spot | None = None  # the voxel that is asked
         self._ticked: dict[Case, list[str]] = {}
         self._atlases: dict[Case, Atlas] = {}
         self._job: Job | None = None
+        self._making: int | None = None  # the frame that the job is for
+        self._doing = ""
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
         self._soon.timeout.connect(self._go)
@@ -93,10 +101,12 @@ class Live(QObject):
     @property
     def frame(self) -> int | None:
         """The frame in the middle of the view."""
-        case, atlas = self.session.case, self.atlas
-        if case is None or atlas is None:
-            return None
-        return next(iter(frames_in_view(self.session.viewer, case.image, atlas.scene)), None)
+        return next(iter(self._frames_in_view()), None)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a frame is being made, or is about to be."""
+        return self._job is not None or self._soon.isActive()
 
     def ticked(self, case: Case | None = None) -> list[str]:
         """Keys of the sites whose maps are wanted in view."""
@@ -141,6 +151,13 @@ class Live(QObject):
     def refresh(self) -> None:
         """The network or the view may have changed: make what is missing."""
         self._soon.start(0)
+
+    def listen(self, spot: Spot | None) -> None:
+        """Make sure that a voxel of the current image can be asked, or that none needs to be."""
+        self._spot, atlas = spot, self.atlas
+        case = self.session.case
+        if spot is not None and case is not None and atlas is not None and atlas.unheard(spot, self._fed(case)):
+            self._soon.start(0)
 
     def outdate(self, case: Case) -> None:
         """There is a new mask, perhaps of another network: forget what the old one attended to."""
@@ -211,6 +228,7 @@ class Live(QObject):
             if key not in before or highest > 1.5 * maps[key].contrast_limits[1]:
                 maps[key].contrast_limits = (0.0, max(2.0, highest))
         self.redraw([key for key in maps if key in before or key in self.answers])
+        self.answered.emit()
 
     def _record(self, case: Case) -> dict[str, Any]:
         """What made a map: the mask's record, or as much of one as is known without a mask."""
@@ -233,7 +251,16 @@ class Live(QObject):
 
     def _view_changed(self, event: Any = None) -> None:
         self._focus = None
+        if self._job is not None and self._making is not None and self._making not in self._frames_in_view():
+            self._job.cancel()
         self._soon.start(0)
+
+    def _frames_in_view(self) -> list[int]:
+        """The frames that the view shows of the current case, the nearest to its middle first."""
+        case, atlas = self.session.case, self.atlas
+        if case is None or atlas is None:
+            return []
+        return frames_in_view(self.session.viewer, case.image, atlas.scene)
 
     def _pointed(self, _viewer: Any, event: Any) -> None:
         """A 3-D network sees the tile around the cursor, once that has come to rest."""
@@ -261,7 +288,7 @@ class Live(QObject):
             return
         predictor = self.predictor(case)
         if predictor is None or not (keys := self._fed(case)):
-            self.working.emit("")
+            self._tell("")
             return
         atlas = self._current(case)
         if atlas is None:
@@ -269,10 +296,10 @@ class Live(QObject):
             return
         wish = self._next(case, atlas, keys)
         if wish is None:
-            self.working.emit("")
+            self._tell("")
             return
-        frame, missing = wish
-        self._start(case, lambda: _page_steps(atlas, frame, missing), lambda page: self._take(case, atlas, page))
+        self._making, steps = wish
+        self._start(case, steps, lambda page: self._take(case, atlas, page))
 
     def _fed(self, case: Case) -> list[str]:
         """The sites that the next forward pass is to feed."""
@@ -281,27 +308,40 @@ class Live(QObject):
         keys = [key for key in dict.fromkeys([*self.ticked(case), *self.also]) if key in self.sites]
         return sites_to_listen(self.sites, keys, self.direction if self.asking else "to")
 
-    def _next(self, case: Case, atlas: Atlas, keys: list[str]) -> tuple[int, list[str]] | None:
-        """The frame to make next and its sites: what is in view first, then its neighbours."""
+    def _next(self, case: Case, atlas: Atlas, keys: list[str]) -> Wish | None:
+        """What to make next: what is in view, then what the voxel that is asked needs, then the view's neighbours."""
+        from napari_medattn.look import can_ask
+
+        askable = [key for key in keys if self.asking and can_ask(self.sites[key])]
+        spot = self._spot if self.asking else None
+        tile = spot.tile if spot is not None else 0
         frames = frames_in_view(self.session.viewer, case.image, atlas.scene, self._focus)
         for order, frame in enumerate(frames):
             atlas.show(frame, keys)
-            missing = atlas.missing(frame, keys, questions=self.asking and order == 0)
+            missing = atlas.missing(frame, keys)
             if missing:
-                self.working.emit(f"Looking at {'slice' if atlas.scene.flat else 'tile'} {frame + 1} ...")
-                return frame, missing
+                self._tell(f"Looking at {'slice' if atlas.scene.flat else 'tile'} {frame + 1} ...")
+                return frame, partial(atlas.make_steps, frame, missing, [] if order else askable, tile)
+        unheard = atlas.unheard(spot, keys) if spot is not None else []
+        if spot is not None and unheard:
+            return spot.frame, partial(_listen_steps, atlas, spot, unheard)
         if not atlas.scene.flat or not frames:
             return None
         for step in range(1, AHEAD + 1):
             for frame in (frames[0] + step, frames[0] - step):
                 if 0 <= frame < atlas.scene.frames and (missing := atlas.missing(frame, keys)):
-                    return frame, missing
+                    return frame, partial(atlas.make_steps, frame, missing, askable if spot else [], tile, 0)
         return None
+
+    def _tell(self, doing: str) -> None:
+        if doing != self._doing:
+            self._doing = doing
+            self.working.emit(doing)
 
     def _start(self, case: Case, steps: Any, take: Any) -> None:
         def ended(then: Any) -> Any:
             def both(*result: Any) -> None:
-                self._job = None
+                self._job = self._making = None
                 then(*result)
                 self._soon.start(0)
 
@@ -314,6 +354,7 @@ class Live(QObject):
                     case.maps[key].visible = False
             self.also.clear()
             self.ticks_changed.emit()
+            self._doing = ""  # so that the error is not wiped away
             self.failed.emit(error)
 
         self._job = self.jobs.start(
@@ -341,9 +382,9 @@ class Live(QObject):
         atlas.keep(page)
         if case != self.session.case:
             return
-        atlas.show(page.glance.frame, page.maps)
+        atlas.show(page.frame, page.maps)
         for key in first:
-            sample = atlas.sample(page.glance.frame, key)
+            sample = atlas.sample(page.frame, key)
             if key in case.maps and sample is not None:
                 case.maps[key].contrast_limits = display_limits(atlas.scene.site(key), sample)
         self.redraw([key for key in page.maps if key in self.ticked(case)])
@@ -368,6 +409,6 @@ def _scene_steps(case: Case, predictor: Predictor) -> Steps:
     return scene_of(case, predictor)
 
 
-def _page_steps(atlas: Atlas, frame: int, keys: list[str]) -> Steps:
+def _listen_steps(atlas: Atlas, spot: Spot, keys: list[str]) -> Steps:
     yield from ()
-    return atlas.make(frame, keys)
+    return atlas.listen(spot, keys)

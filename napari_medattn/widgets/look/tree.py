@@ -67,11 +67,13 @@ class SiteTree(QTreeWidget):
                 item.setCheckState(0, Qt.CheckState.Checked if shown else Qt.CheckState.Unchecked)
             self._walk(self.invisibleRootItem(), _tick_by_children)
 
+    def item(self, key: str) -> QTreeWidgetItem:
+        """The row of a site."""
+        return next(item for item in self._sites if item.data(0, _KEY) == key)
+
     def select(self, key: str) -> None:
-        """Make a site the current one."""
-        for item in self._sites:
-            if item.data(0, _KEY) == key:
-                self.setCurrentItem(item)
+        """Make a site the current one, and bring it into view."""
+        self.setCurrentItem(self.item(key))
 
     @property
     def current(self) -> str:
