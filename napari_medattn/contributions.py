@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_medattn.layerdata import LayerData, class_names_of, labels_source, volume_to_layer
+from napari_medattn.layerdata import KEY, LayerData, class_names_of, labels_source, volume_to_layer
 
 PathOrPaths = str | Sequence[str]
 
@@ -33,6 +33,32 @@ def write_mask(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
 
     labels = np.asarray(data)
     write_labels(path, labels, labels_source(labels, attributes), class_names_of(attributes))
+    return [path]
+
+
+def write_map(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
+    """Save an attention map, or another image of one channel, with the exact geometry of the scan that it lies on.
+
+    Raises:
+        InputError: If it has other axes or values, or is a map that was made only in part.
+    """
+    from napari_medattn.data.formats import open_values
+    from napari_medattn.errors import InputError
+
+    name = attributes.get("name", "the layer")
+    axes, kind = getattr(data, "ndim", 0), getattr(data, "dtype", None)
+    exact = kind is not None and (kind.kind == "f" or (kind.kind in "bui" and kind.itemsize <= 2))
+    if axes not in (2, 3) or attributes.get("rgb") or not exact:
+        raise InputError(f"{name} is no image of one channel that 32-bit floats can hold.", "Save it as TIFF.")
+    meta = attributes.get("metadata", {}).get(KEY, {})
+    about = {key: meta[key] for key in ("site", "kind", "legend", "comparable_across_tiles", "record") if key in meta}
+    whole = data if axes == 3 else data[None]
+    with open_values(path, labels_source(data, attributes), None, {"attention": about} if about else None) as put:
+        for index in range(whole.shape[0]):  # slice by slice: a map that is shown may be drawn on demand
+            plane = np.asarray(whole[index : index + 1], dtype=np.float32)
+            if about and np.isnan(plane).any():
+                raise InputError(f"{name} was made only in part so far.", "Use Save in Look, which makes all of it.")
+            put(plane)
     return [path]
 
 

@@ -158,6 +158,7 @@ def map_to_layer(
         "legend": site.legend,
         "comparable_across_tiles": site.comparable_across_tiles,
         "record": dict(record),
+        **geometry_of(image),
     }
     colours = {"name": f"attention{' +-' if signed else ''}", "colors": map_colours(signed=signed)}
     return (
@@ -175,6 +176,12 @@ def map_to_layer(
         },
         "image",
     )
+
+
+def geometry_of(image: Any) -> dict[str, Any]:
+    """What a layer on an image must carry in its metadata to be saved with the image's exact geometry."""
+    place = layer_place(image)
+    return {"grid": place.grid, "header": place.meta.get("header")}
 
 
 def lying_on(image: Any, ndim: int) -> dict[str, Any]:
@@ -204,7 +211,7 @@ def describe_place(place: Place) -> str:
 
 
 def labels_source(data: NDArray[Any], attributes: Mapping[str, Any]) -> Volume:
-    """The volume that a labels layer lies on, as far as its geometry goes, for writing the mask."""
+    """The volume that a layer of labels or values lies on, as far as its geometry goes, for writing the layer."""
     meta = attributes.get("metadata", {}).get(KEY, {})
     spatial_dims = data.ndim
     shape = data.shape if spatial_dims == 3 else (1, *data.shape)

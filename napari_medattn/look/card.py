@@ -28,7 +28,7 @@ def card_of(found: PlacedMap) -> dict[str, Any]:
         "site": {
             "key": site.key,
             "title": site.title,
-            "block": site.key.rpartition(".")[0] or site.key,
+            "block": " ".join(site.path[:-1]) or site.title,
             "kind": site.kind,
             "normalisation": site.normalisation,
             "legend": site.legend,

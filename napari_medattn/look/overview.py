@@ -111,12 +111,12 @@ def overview_steps(
     plan, begin, frames = _part(scene, _needed(scene, sites, whole, box))
     _check_size(scene, sites, plan, heads)
     blended: dict[str, Stitcher | TileMean] = {}
-    began = time.monotonic()
+    unit, began = "slices" if scene.flat else "tiles", time.monotonic()
     try:
         for done, frame in enumerate(frames):
-            yield Progress("looking", done, len(frames), "steps", time.monotonic() - began)
+            yield Progress("looking", done, len(frames), unit, time.monotonic() - began)
             _add(scene, scene.glance(frame, keys), begin, plan, heads, blended)
-        yield Progress("looking", len(frames), len(frames), "steps", time.monotonic() - began)
+        yield Progress("looking", len(frames), len(frames), unit, time.monotonic() - began)
     finally:
         scene.predictor.free()
     maps = {

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +33,7 @@ LINE = 2.9  # mm from one line of text to the next
 FAINT = "#555555"
 SUFFIXES = (".png", ".pdf", ".svg")
 _OPACITY = 0.8
+_one_at_a_time = Lock()
 _STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # a dollar in the name of a file is no formula
     "font.family": "DejaVu Sans",
@@ -56,10 +58,10 @@ def check_suffix(path: Path | str) -> Path:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Fonts and lines as they should be in print."""
+    """Fonts and lines as they should be in print; one picture at a time, as matplotlib keeps these for all."""
     import matplotlib as mpl
 
-    with mpl.rc_context(_STYLE):
+    with _one_at_a_time, mpl.rc_context(_STYLE):
         yield
 
 
