@@ -1,0 +1,1 @@
+"""Correcting a mask: tools that propose labels, and where to look next."""
