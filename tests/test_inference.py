@@ -16,7 +16,6 @@ from napari_medattn.device import resolve_device
 from napari_medattn.errors import CheckpointError, DeviceError, InputError
 from napari_medattn.geometry import Grid
 from napari_medattn.inference import Predictor, segment, segment_steps
-from napari_medattn.inference.contact_sheet import contact_sheet
 from napari_medattn.models import AttentionSite, create_model
 from napari_medattn.models.tap import Tap
 from napari_medattn.store import Card, save_checkpoint
@@ -234,10 +233,6 @@ class TestKindsOfAttention:
         np.testing.assert_allclose(channel.values.sum(axis=-1), 1, rtol=1e-4)
         with pytest.raises(InputError, match="no place on the image"):
             channel.on_image()
-
-    def test_a_contact_sheet_leaves_out_what_has_no_place(self, found, tmp_path):
-        contact_sheet(found, tmp_path / "sheet.png")
-        assert (tmp_path / "sheet.png").stat().st_size > 1000
 
 
 class TestNeighbours:

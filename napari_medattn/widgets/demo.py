@@ -11,7 +11,7 @@ from qtpy.QtCore import QEventLoop
 from qtpy.QtWidgets import QApplication
 
 from napari_medattn.errors import MedAttnError
-from napari_medattn.inference.contact_sheet import contact_sheet
+from napari_medattn.look import contact_sheet, placed
 from napari_medattn.widgets.dock import AttentionDock
 
 CHECKPOINT = "phantom"
@@ -43,7 +43,7 @@ def leave_results(out: Path) -> dict[Path, str]:
         _wait(lambda: saving is not None and not saving.running, "the mask to be saved", dock)
         if not (out / "mask.nii.gz").exists():
             raise MedAttnError(f"The demo saved no mask. {dock.correct.message.text}", "Run `medattn doctor`.")
-        contact_sheet(case.prediction, out / "attention.png")
+        contact_sheet(placed(case.prediction), out / "attention.png", labels=case.prediction.labels)
         settled = time.monotonic() + 1.0
         _wait(lambda: time.monotonic() > settled, "the window to settle", dock)
         viewer.screenshot(str(out / "window.png"), canvas_only=False, flash=False)
