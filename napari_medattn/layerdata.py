@@ -139,6 +139,34 @@ def mask_to_layer(prediction: Prediction, image: Any) -> LayerData:
     )
 
 
+def what_if_to_layer(
+    labels: NDArray[np.uint8],
+    box: tuple[slice, slice, slice],
+    image: Any,
+    class_names: Sequence[str],
+    title: str,
+    record: Mapping[str, Any],
+) -> LayerData:
+    """A mask as it would be, on the image layer; it is nobody's mask to work on.
+
+    Args:
+        labels: The classes on a box of the image.
+        box: The box (Z, Y, X); everything outside is shown as background.
+        image: The image layer.
+        class_names: Names of the classes.
+        title: What it shows; the image's name goes before it.
+        record: How it was made.
+    """
+    place = layer_place(image)
+    whole = np.zeros(place.grid.shape, np.uint8)
+    whole[box] = labels
+    data = whole if place.spatial_dims == 3 else whole[0]
+    # Without names in the metadata it is not taken for the mask of these classes.
+    meta = {"kind": "what if", "class_names": (), "record": dict(record), **geometry_of(image)}
+    kwargs = {"name": f"{image.name} {title}", "opacity": 0.5, "metadata": {KEY: meta}}
+    return data, {**kwargs, **lying_on(image, data.ndim), **_classes(class_names)}, "labels"
+
+
 def map_to_layer(
     site: AttentionSite, data: Any, image: Any, record: Mapping[str, Any], limits: tuple[float, float]
 ) -> LayerData:
