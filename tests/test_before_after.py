@@ -13,7 +13,7 @@ from napari_medattn.events import run_to_end
 from napari_medattn.geometry import Grid
 from napari_medattn.inference import Predictor, segment
 from napari_medattn.look import Scene
-from napari_medattn.look.before_after import before_after_steps, related, what_differs
+from napari_medattn.look.before_after import before_after_steps, came_first, change_limit, related, what_differs
 from napari_medattn.models import create_model, get_spec, list_models
 from napari_medattn.store import Card
 
@@ -131,10 +131,13 @@ class TestMaps:
         known = np.isfinite(found.on_image())
         assert 0 < known.sum() < known.size / 2
 
-    def test_colours_end_alike_for_sites_of_one_kind(self, comparison, networks):
-        sites = networks[0].sites
-        first, second = (sites[key] for key in ("encode1.block2.efficient", "decode2.skip.cross"))
-        assert comparison.limit(first) == comparison.limit(second) > 0
+    def test_colours_end_nearly_at_the_largest_change_of_either_sign(self):
+        values = np.full((1, 10, 100), np.nan, np.float32)
+        values[0, :5] = np.linspace(-3, 2, 500).reshape(5, 100)
+        assert change_limit(values) == pytest.approx(2.975, abs=0.02)
+
+    def test_colours_have_a_width_where_nothing_changed(self):
+        assert change_limit(np.zeros((1, 2, 2), np.float32)) > 0
 
     def test_memory_is_bounded(self, scene, networks):
         found = run_to_end(before_after_steps(scene, *networks, keep=4 * 12 * 16 * 4 + 1))
@@ -165,6 +168,15 @@ class TestWhatCannotBeCompared:
 
 
 class TestKinship:
+    def test_a_parent_came_first_whatever_the_clock_says(self):
+        parent, child = a_card("p", created="2030"), a_card("c", created="2020", parent="p")
+        assert came_first(parent, child)
+        assert not came_first(child, parent)
+
+    def test_of_strangers_the_older_came_first(self):
+        assert came_first(a_card("a", created="2020"), a_card("b", created="2030"))
+        assert not came_first(a_card("b", created="2030"), a_card("a", created="2020"))
+
     def test_a_child_is_related(self, comparison):
         assert comparison.related
         assert comparison.note == ""

@@ -84,12 +84,16 @@ class Comparison:
             "compare the maps."
         )
 
-    def limit(self, site: AttentionSite) -> float:
-        """Where the colours of a site's difference map end, on either side of zero; the same for all of its kind."""
-        sites = [part.scene.site(key) for key, part in self.differences.items()]
-        alike = [found.key for found in sites if found.normalisation == site.normalisation]
-        highest = [float(np.percentile(np.abs(self.differences[key].values), 99.8)) for key in alike]
-        return max([_SMALLEST_LIMIT, *highest])
+
+def change_limit(on_image: Float) -> float:
+    """Where the colours of a difference on the image end, on either side of zero; nearly its largest value.
+
+    Args:
+        on_image: (Z, Y, X), nan where not known.
+    """
+    some = on_image.ravel()[:: max(1, on_image.size // 1_000_000)]
+    some = np.abs(some[np.isfinite(some)])
+    return max(_SMALLEST_LIMIT, float(np.percentile(some, 99.5))) if some.size else _SMALLEST_LIMIT
 
 
 def what_differs(before: Card, after: Card) -> list[str]:
@@ -165,6 +169,15 @@ def before_after_steps(
     changes = [_change(scene.site(key), found[key]) for key in keys]
     changes.sort(key=lambda change: change.value, reverse=True)
     return Comparison(before.card, after.card, tuple(changes), canvas.result(), related(before.card, after.card))
+
+
+def came_first(one: Card, other: Card) -> bool:
+    """Whether ``one`` is the older of two checkpoints: the other's parent, or else not created after it."""
+    if one.parent and one.parent == other.weights_sha256:
+        return False
+    if other.parent and other.parent == one.weights_sha256:
+        return True
+    return one.created <= other.created
 
 
 def related(before: Card, after: Card) -> bool:
