@@ -25,9 +25,14 @@ def starts_of(scene: Scene, frames: Iterable[int] | None) -> list[tuple[int, ...
     return [start for frame in frames for start in scene.starts(frame)]
 
 
+def tiles_at_once(scene: Scene) -> int:
+    """How many tiles go through the network together."""
+    return max(1, VOXELS // math.prod(scene.plan.tile))
+
+
 def batches(scene: Scene, starts: Starts) -> Iterator[tuple[Starts, Float]]:
     """Tiles that begin at ``starts``, a few at a time, as the network's input (B, C, Z, Y, X)."""
-    size = max(1, VOXELS // math.prod(scene.plan.tile))
+    size = tiles_at_once(scene)
     for first in range(0, len(starts), size):
         some = starts[first : first + size]
         yield some, np.stack([cut(scene.prepared.array, scene.plan, start) for start in some])

@@ -72,7 +72,7 @@ def ask(scene: Scene, glance: Glance, key: str, spot: Spot, direction: Direction
 
     Args:
         scene: The scan before the network.
-        glance: A forward pass over the spot's frame that listened to the site.
+        glance: A forward pass over the spot's tile that listened to the site.
         key: The site.
         spot: The voxel.
         direction: ``"to"``, ``"from"``, or ``"through"`` for the composition of an axial block's rows and columns;
@@ -82,7 +82,7 @@ def ask(scene: Scene, glance: Glance, key: str, spot: Spot, direction: Direction
         InputError: If the site was not listened to, or has no queries.
     """
     site = scene.site(key)
-    if glance.frame != spot.frame or key not in glance.records:
+    if not glance.shows(spot) or key not in glance.records:
         raise InputError(f"{site.title} was not listened to at this place.", "Tick it, and wait for its map.")
     record, position = glance.records[key], spot.on_grid(site)
     share = site.even_share(scene.plan.tile)
@@ -93,4 +93,5 @@ def ask(scene: Scene, glance: Glance, key: str, spot: Spot, direction: Direction
     else:
         direction = "from" if direction == "from" else "to"
         values = record.received(position) if direction == "from" else record.query(position)
-    return Answer(site, spot, direction, to_numpy(values[spot.tile : spot.tile + 1])[0] / np.float32(share))
+    item = spot.tile - glance.first
+    return Answer(site, spot, direction, to_numpy(values[item : item + 1])[0] / np.float32(share))

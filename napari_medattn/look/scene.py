@@ -44,17 +44,23 @@ class Spot:
 
 @dataclass(frozen=True, eq=False)
 class Glance:
-    """What one forward pass over a frame gave.
+    """What one forward pass over a frame, or over some of its tiles, gave.
 
     Attributes:
         frame: The frame.
-        probabilities: (B, K, Z, Y, X), one for each tile of the frame.
+        probabilities: (B, K, Z, Y, X), one for each of the tiles.
         records: What there is to ask the sites that were listened to, by key; a batch item for each tile.
+        first: Which of the frame's tiles is the first of them.
     """
 
     frame: int
     probabilities: Float
     records: Mapping[str, Record]
+    first: int = 0
+
+    def shows(self, spot: Spot) -> bool:
+        """Whether the tile that shows a spot is among these."""
+        return spot.frame == self.frame and self.first <= spot.tile < self.first + len(self.probabilities)
 
 
 class Scene:
@@ -95,9 +101,11 @@ class Scene:
         first = frame * self._tiles_per_frame
         return self.plan.starts[first : first + self._tiles_per_frame]
 
-    def tiles(self, frame: int) -> Float:
-        """The network's input (B, C, Z, Y, X) for a frame."""
-        return np.stack([cut(self.prepared.array, self.plan, start) for start in self.starts(frame)])
+    def tiles(self, frame: int, which: range | None = None) -> Float:
+        """The network's input (B, C, Z, Y, X) for a frame, or for some of its tiles."""
+        starts = self.starts(frame)
+        chosen = starts if which is None else starts[which.start : which.stop]
+        return np.stack([cut(self.prepared.array, self.plan, start) for start in chosen])
 
     def site(self, key: str) -> AttentionSite:
         """A site of the network.
@@ -112,20 +120,30 @@ class Scene:
             )
         return self.predictor.sites[key]
 
-    def glance(self, frame: int, sites: Sequence[str] = ()) -> Glance:
-        """One forward pass over a frame that feeds all the given sites."""
-        probabilities, records = self.predictor.run(self.tiles(frame), list(sites))
-        return Glance(frame, probabilities, records)
+    def glance(self, frame: int, sites: Sequence[str] = (), which: range | None = None) -> Glance:
+        """One forward pass over a frame that feeds all the given sites.
+
+        Args:
+            frame: The frame.
+            sites: Their keys.
+            which: Which of the frame's tiles; all for None.
+        """
+        probabilities, records = self.predictor.run(self.tiles(frame, which), list(sites))
+        return Glance(frame, probabilities, records, which.start if which is not None else 0)
 
     @torch.inference_mode()
     def map_of(self, glance: Glance, key: str) -> Float:
         """A site's map of a frame, the frame's tiles blended as for the whole volume.
 
+        Args:
+            glance: A forward pass over all of the frame.
+            key: The site.
+
         Returns:
             (heads, Z, Y, X) at the site's stride, covering the frame's padded size; for channel attention the mean
             matrix (heads, 1, C, C).
         """
-        return self._blend(glance.frame, key, to_numpy(glance.records[key].maps()))
+        return self.blend(glance.frame, key, to_numpy(glance.records[key].maps()))
 
     def frame_plan(self, frame: int) -> TilePlan:
         """A frame as a plan of its own, starting at its first voxel."""
@@ -197,7 +215,8 @@ class Scene:
         distances = np.abs(centres - np.array(at)) / np.array(self.plan.tile)
         return int(np.argmin(distances.max(axis=1)))
 
-    def _blend(self, frame: int, key: str, values: Float) -> Float:
+    def blend(self, frame: int, key: str, values: Float) -> Float:
+        """A site's maps (B, heads, Z, Y, X) of all tiles of a frame as one, see `map_of`."""
         plan = self.frame_plan(frame)
         site = self.site(key)
         blender = Stitcher(plan, values.shape[1], self.stride(key)) if site.spatial else TileMean()
