@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from napari_medattn.attention import Record
 from napari_medattn.attention.capture import choose_sites
 from napari_medattn.attention.records import RECORDS
 from napari_medattn.data import Volume
@@ -22,9 +23,10 @@ from napari_medattn.inference import Predictor
 from napari_medattn.inference.placement import Box, Placement
 from napari_medattn.inference.predictor import to_numpy
 from napari_medattn.inference.volume_run import describe_run
+from napari_medattn.look.batches import batches
 from napari_medattn.look.placed_map import Asked, Heads, PlacedMap, Shape, choose_heads
 from napari_medattn.look.query import Direction, ask, can_ask, partner_of, sites_to_listen
-from napari_medattn.look.scene import Glance, Scene
+from napari_medattn.look.scene import Scene
 from napari_medattn.models import AttentionSite
 from napari_medattn.store import Checkpoint, load_checkpoint
 
@@ -108,15 +110,17 @@ def overview_steps(
     sites = [blank.site for blank in blanks]
     whole = Placement(scene.prepared, scene.plan.padded, (1, 1, 1))
     box = whole.everything if box is None else box
-    plan, begin, frames = _part(scene, _needed(scene, sites, whole, box))
+    plan, begin = _part(scene, _needed(scene, sites, whole, box))
     _check_size(scene, sites, plan, heads)
     blended: dict[str, Stitcher | TileMean] = {}
-    unit, began = "slices" if scene.flat else "tiles", time.monotonic()
+    done, began = 0, time.monotonic()
+    yield Progress("looking", 0, len(plan), "tiles")
     try:
-        for done, frame in enumerate(frames):
-            yield Progress("looking", done, len(frames), unit, time.monotonic() - began)
-            _add(scene, scene.glance(frame, keys), begin, plan, heads, blended)
-        yield Progress("looking", len(frames), len(frames), unit, time.monotonic() - began)
+        for starts, tiles in batches(scene, [_moved(start, begin, 1) for start in plan.starts]):
+            probabilities, records = scene.predictor.run(tiles, keys)
+            _add(scene, [_moved(start, begin, -1) for start in starts], probabilities, records, plan, heads, blended)
+            done += len(starts)
+            yield Progress("looking", done, len(plan), "tiles", time.monotonic() - began)
     finally:
         scene.predictor.free()
     maps = {
@@ -151,7 +155,8 @@ def answers_steps(
     """
     blanks, spot = blank_maps(scene, keys, heads, voxel, direction), scene.locate(voxel)
     yield Progress("looking", 0, 1)
-    glance = scene.glance(spot.frame, sites_to_listen(scene.predictor.sites, keys, direction))
+    listened = sites_to_listen(scene.predictor.sites, keys, direction)
+    glance = scene.glance(spot.frame, listened, range(spot.tile, spot.tile + 1))
     start, made = scene.starts(spot.frame)[spot.tile], []
     for number, blank in enumerate(blanks):
         yield Progress("asking", number, len(keys), "sites")
@@ -183,10 +188,10 @@ def blank_maps(
     spot = None if voxel is None else scene.locate(voxel)
     record = describe_run(scene.predictor, scene.prepared, scene.plan, scene.overlap)
     size = (scene.plan.padded[0], scene.plan.padded[1], scene.plan.padded[2])
-    blanks = []
+    blanks, tile = [], scene.plan.tile
     for site in (scene.site(key) for key in keys):
         nothing = choose_heads(np.zeros((site.heads, 1, 1, 1), np.float32), site, heads)
-        asked = None
+        asked, share = None, site.even_share(tile)
         if voxel is not None and spot is not None:
             if not can_ask(site):
                 raise InputError(
@@ -194,11 +199,16 @@ def blank_maps(
                     "Save its map without a query, or choose a pairwise, axial or factored site.",
                 )
             z, y, x = (round(float(at)) for at in voxel)
-            alone = direction == "through" and partner_of(scene.predictor.sites, site.key) is None
+            partner = partner_of(scene.predictor.sites, site.key) if direction == "through" else None
             world = scene.volume.grid.to_world((z, y, x))
-            asked = Asked((z, y, x), world, spot.on_grid(site), "to" if alone else direction)
+            asked = Asked(
+                (z, y, x), world, spot.on_grid(site), "to" if direction == "through" and not partner else direction
+            )
+            share *= scene.site(partner).even_share(tile) if partner else 1
         blanks.append(
-            PlacedMap(site, heads, nothing, scene.prepared, scene.plan.tile, size, asked=asked, record=record)
+            PlacedMap(
+                site, heads, nothing, scene.prepared, tile, size, share, asked is not None, (0, 0, 0), asked, record
+            )
         )
     return blanks
 
@@ -213,8 +223,8 @@ def _needed(scene: Scene, sites: Sequence[AttentionSite], whole: Placement, box:
     return spans[0], spans[1], spans[2]
 
 
-def _part(scene: Scene, needed: Box) -> tuple[TilePlan, Shape, list[int]]:
-    """The tiles that have a part in some prepared voxels, as a plan of its own; its first voxel; and their frames."""
+def _part(scene: Scene, needed: Box) -> tuple[TilePlan, Shape]:
+    """The tiles that have a part in some prepared voxels, as a plan of its own, and its first voxel."""
     plan = scene.plan
     chosen = [
         start
@@ -226,30 +236,34 @@ def _part(scene: Scene, needed: Box) -> tuple[TilePlan, Shape, list[int]]:
     z, y, x = (min(start[axis] for start in chosen) for axis in range(3))
     ends = [max(start[axis] for start in chosen) + plan.tile[axis] for axis in range(3)]
     size = tuple(end - first for end, first in zip(ends, (z, y, x), strict=True))
-    moved = tuple((a - z, b - y, c - x) for a, b, c in chosen)
-    wanted = set(chosen)
-    frames = [frame for frame in range(scene.frames) if wanted.intersection(scene.starts(frame))]
-    return TilePlan(size, size, plan.tile, moved), (z, y, x), frames
+    return TilePlan(size, size, plan.tile, tuple(_moved(start, (z, y, x), -1) for start in chosen)), (z, y, x)
+
+
+def _moved(start: Sequence[int], begin: Shape, sign: int) -> tuple[int, ...]:
+    return tuple(at + sign * first for at, first in zip(start, begin, strict=True))
 
 
 def _add(
-    scene: Scene, glance: Glance, begin: Shape, plan: TilePlan, heads: Heads, blended: dict[str, Stitcher | TileMean]
+    scene: Scene,
+    starts: Sequence[tuple[int, ...]],
+    probabilities: Float,
+    records: Mapping[str, Record],
+    plan: TilePlan,
+    heads: Heads,
+    blended: dict[str, Stitcher | TileMean],
 ) -> None:
     """Blend what one forward pass gave into the whole."""
-    outputs = {"": glance.probabilities}
+    outputs = {"": probabilities}
     with torch.inference_mode():
-        for key, record in glance.records.items():
+        for key, record in records.items():
             outputs[key] = choose_heads(to_numpy(record.maps()), scene.site(key), heads, axis=1)
-    inside = set(plan.starts)
     for key, values in outputs.items():
         if key not in blended:
             spatial = not key or scene.site(key).spatial
             stride = scene.stride(key) if key and spatial else (1, 1, 1)
             blended[key] = Stitcher(plan, values.shape[1], stride) if spatial else TileMean()
-        for start, one in zip(scene.starts(glance.frame), values, strict=True):
-            moved = tuple(at - first for at, first in zip(start, begin, strict=True))
-            if moved in inside:
-                blended[key].add(moved, one)
+        for start, one in zip(starts, values, strict=True):
+            blended[key].add(start, one)
 
 
 def _labels(whole: Placement, probabilities: Float, begin: Shape, box: Box) -> NDArray[np.uint8]:

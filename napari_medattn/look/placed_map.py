@@ -48,10 +48,13 @@ class PlacedMap:
     Attributes:
         site: The site.
         heads: Which heads the values are of: one, the mean of all, or all.
-        values: (n, Z, Y, X) at the site's stride, raw; for channel attention (n, 1, C, C).
+        values: (n, Z, Y, X) at the site's stride; for channel attention (n, 1, C, C).
         prepared: The scan as the network saw it.
         tile: (Z, Y, X) voxels of a tile.
         padded: (Z, Y, X) voxels of the whole scan as the network saw it, with its padding.
+        even_share: What the network's own values would be everywhere if no position were preferred; 1 where there is
+            no such thing.
+        in_shares: Whether ``values`` are in multiples of the even share already.
         begin: Where in the whole map the values begin, in map positions (Z, Y, X); outside of them nothing is known.
         asked: The question, if the map answers one; None for an overview.
         record: How it was made, as plain data.
@@ -63,6 +66,8 @@ class PlacedMap:
     prepared: Prepared
     tile: tuple[int, ...]
     padded: Shape
+    even_share: float = 1.0
+    in_shares: bool = False
     begin: Shape = (0, 0, 0)
     asked: Asked | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
@@ -78,11 +83,6 @@ class PlacedMap:
         several = self.site.heads > 1
         head = f", head {self.heads + 1}" if isinstance(self.heads, int) else ", mean of heads"
         return self.site.title + (head if several and self.heads != "all" else "")
-
-    @property
-    def even_share(self) -> float:
-        """What a softmax map would be everywhere if it preferred no position; 1 for other maps."""
-        return self.site.even_share(self.tile)
 
     @property
     def stride(self) -> Shape:
@@ -127,16 +127,34 @@ class PlacedMap:
         spans = self.placement.needed(box)
         block = np.zeros((len(self.values), *(span.stop - span.start for span in spans)), np.float32)
         have, target, source = [], [], []
-        for span, begin, size in zip(spans, self.begin, self.values.shape[1:], strict=True):
+        for axis, (span, begin, size) in enumerate(zip(spans, self.begin, self.values.shape[1:], strict=True)):
             there = np.arange(span.start, span.stop) - begin
+            if axis == 0 and self._single_slice:
+                there = np.zeros_like(there)  # between slices there is nothing to interpolate
             known = (there >= 0) & (there < size)
             have.append(known)
             target.append(np.flatnonzero(known))
             source.append(there[known])
         every = np.arange(len(block))
         block[np.ix_(every, *target)] = self.values[np.ix_(every, *source)]
-        drawn = self.placement.draw(block, box, have)
-        return drawn if self.even_share == 1 else drawn / np.float32(self.even_share)
+        drawn = self._counted(self.placement.draw(block, box, have))
+        if self._single_slice:
+            across = self.prepared.turn.order[0]
+            elsewhere = ~self._shows_slice()[box[across]]
+            drawn[(slice(None), *(elsewhere if axis == across else slice(None) for axis in range(3)))] = np.nan
+        return drawn
+
+    @property
+    def _single_slice(self) -> bool:
+        """Whether only one of several prepared slices is known: what a 2-D network answers about a voxel."""
+        return self.values.shape[1] == 1 < self.padded[0] and self.stride[0] == 1
+
+    def _shows_slice(self) -> NDArray[np.bool_]:
+        """Which of the image's slices lie in the one that is known."""
+        turned, prepared = self.prepared.turned_shape[0], self.prepared.array.shape[1]
+        slices = np.minimum(((np.arange(turned) + 0.5) * prepared / turned).astype(int), prepared - 1)
+        shown: NDArray[np.bool_] = slices == self.begin[0]
+        return shown[::-1] if self.prepared.turn.flips[0] else shown
 
     def slabs(self) -> Iterator[Float]:
         """The map on the image as slabs (z, Y, X) of bounded size: all of the first head, then the next."""
@@ -165,8 +183,11 @@ class PlacedMap:
     def on_network_grid(self) -> Float:
         """The values (n, Z, Y, X) on `network_grid`, softmax ones in multiples of the even share."""
         z, y, x = self.network_grid.shape
-        inside = self.values[:, :z, :y, :x]
-        return inside if self.even_share == 1 else inside / np.float32(self.even_share)
+        return self._counted(self.values[:, :z, :y, :x])
+
+    def _counted(self, values: Float) -> Float:
+        """Values in multiples of the even share."""
+        return values if self.in_shares or self.even_share == 1 else values / np.float32(self.even_share)
 
 
 def choose_heads(values: Float, site: AttentionSite, heads: Heads, axis: int = 0) -> Float:
@@ -210,6 +231,15 @@ def placed(prediction: Prediction, sites: Iterable[str] | None = None, heads: He
         z, y, x = (n * step for n, step in zip(found.values.shape[1:], stride, strict=True))
         chosen = choose_heads(found.values, found.site, heads)
         made.append(
-            PlacedMap(found.site, heads, chosen, found.prepared, found.tile, (z, y, x), record=prediction.record)
+            PlacedMap(
+                found.site,
+                heads,
+                chosen,
+                found.prepared,
+                found.tile,
+                (z, y, x),
+                found.even_share,
+                record=prediction.record,
+            )
         )
     return made
