@@ -154,12 +154,12 @@ class TestPlace:
         grid, at = oblique((9, 13, 11), orientation, angle=angle), (6, 3, 9)
         scene = Scene(with_spot(grid, at), spotlight(dims, tile))
         atlas, spot = Atlas(scene), scene.locate(at)
-        atlas.keep(atlas.make(spot.frame, ["gate", "pairs"]))
+        atlas.keep(atlas.make(spot.frame, ["gate", "pairs"], ["pairs"]))
         for key in ("gate", "pairs"):
             drawn = atlas.draw(key, None, scene.placement(key).everything)
             assert np.unravel_index(np.nanargmax(drawn), drawn.shape) == at
             assert np.nansum(drawn > 0.5 * np.nanmax(drawn)) == 1
-        answer = ask(scene, atlas.glance(spot.frame), "pairs", spot)
+        answer = ask(scene, atlas.glance(spot), "pairs", spot)
         drawn = atlas.draw_answer(answer, None, scene.placement("pairs").everything)
         assert np.unravel_index(np.nanargmax(drawn), drawn.shape) == at
 
@@ -233,7 +233,7 @@ class TestAtlas:
         once = atlas.bytes
         atlas.keep(page)
         assert atlas.bytes == once
-        assert atlas.missing(0, [key], questions=True) == []
+        assert atlas.missing(0, [key]) == []
 
 
 class TestQuestions:
