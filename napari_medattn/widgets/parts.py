@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
+from typing import Any
 
 from napari.utils.notifications import show_error
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QAbstractItemView,
+    QComboBox,
     QHBoxLayout,
     QLabel,
     QMessageBox,
@@ -29,6 +32,24 @@ def button(text: str, tip: str, *, enabled: bool = True) -> QPushButton:
     made.setToolTip(tip)
     made.setAccessibleName(text)
     made.setEnabled(enabled)
+    return made
+
+
+def choice(name: str, tip: str, items: Mapping[str, Any] | None = None) -> QComboBox:
+    """A box to choose from, with an accessible name, that long entries do not widen.
+
+    Args:
+        name: What is chosen.
+        tip: What the choice changes.
+        items: Texts and their data.
+    """
+    made = QComboBox()
+    made.setAccessibleName(name)
+    made.setToolTip(tip)
+    made.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    made.setMinimumContentsLength(5)
+    for text, data in (items or {}).items():
+        made.addItem(text, data)
     return made
 
 
