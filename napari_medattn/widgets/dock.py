@@ -75,7 +75,9 @@ class AttentionDock(QWidget):
         for keys, action in self._shortcuts.items():
             viewer.bind_key(keys, action, overwrite=True)
         self._leave = _farewell(
-            viewer, [self.jobs, self.look.asking, self.look.live, self.session], list(self._shortcuts)
+            viewer,
+            [self.jobs, self.look.asking, self.look.borders, self.look.live, self.session],
+            list(self._shortcuts),
         )
         self.destroyed.connect(self._leave)
         self._load()

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QGridLayout, QLabel, QWidget
 from napari_medattn.widgets.case import Case
 from napari_medattn.widgets.jobs import Jobs
 from napari_medattn.widgets.look.asking import Asking
+from napari_medattn.widgets.look.borders import PatchBorders
 from napari_medattn.widgets.look.live import Live
 from napari_medattn.widgets.look.tree import SiteTree
 from napari_medattn.widgets.parts import MessageLine, button, column, row
@@ -39,6 +40,7 @@ class LookPanel(QWidget):
         self.session, self.jobs = session, jobs
         self.live = Live(session, jobs)
         self.asking = Asking(self.live, jobs)
+        self.borders = PatchBorders(self.live)
         self._tools: dict[str, QWidget] = {}
         self.tree = SiteTree()
         self.head = QComboBox()
