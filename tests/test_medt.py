@@ -239,9 +239,12 @@ class TestGates:
     def test_networks_without_gates_have_none(self, name):
         assert position_gates(small(name)) == {}
 
-    def test_merged_gates_cannot_be_read(self):
-        with pytest.raises(ModelError, match="its gates are merged"):
-            position_gates(prepare_for_inference(small("gated_axial_unet")))
+    def test_they_can_be_read_after_they_were_merged(self):
+        model = small("gated_axial_unet")
+        model.layer1[0].row_attention.key_gate.data.fill_(0.7)
+        read = position_gates(prepare_for_inference(model))
+        assert read == position_gates(model)
+        assert read["layer1.0.row_attention"]["G_K"] == pytest.approx(0.7)
 
     def test_the_local_branch_is_gated_as_in_the_paper_on_request(self):
         described = position_gates(small("medt", local_positions="gated"))

@@ -50,7 +50,7 @@ def check_trainable(model: nn.Module) -> None:
     """
     if is_folded(model):
         raise ModelError(
-            "A network that was prepared for inference can be neither trained nor saved, and its gates are merged.",
+            "A network that was prepared for inference can be neither trained nor saved.",
             "Use the network that it was made from.",
         )
 

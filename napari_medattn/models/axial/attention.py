@@ -65,6 +65,13 @@ class AxialAttention(nn.Module):
                 self.register_parameter(name, nn.Parameter(torch.tensor(start), requires_grad=False))
         self.tap = Tap()
 
+    @property
+    def gates(self) -> dict[str, float]:
+        """The gates by the paper's names; empty where position terms are not gated."""
+        if self.positions != "gated":
+            return {}
+        return {symbol: float(self.get_parameter(name)) for name, (symbol, _) in GATES.items()}
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, Y, X), same shape back.
 
@@ -117,6 +124,9 @@ class FoldedAxialAttention(nn.Module):
 
     Args:
         plain: The attention whose ``project`` is already one convolution.
+
+    Attributes:
+        gates: What `AxialAttention.gates` was, for people; in here the gates are part of the weights.
     """
 
     to_place: Tensor
@@ -124,6 +134,7 @@ class FoldedAxialAttention(nn.Module):
     def __init__(self, plain: AxialAttention) -> None:
         super().__init__()
         self.axis, self.patches, self.positions, self.width = plain.axis, plain.patches, plain.positions, plain.width
+        self.gates = plain.gates
         half, placed, gated = plain.width // 2, plain.positions != "none", plain.positions == "gated"
         conv = plain.project[0]
         assert isinstance(conv, nn.Conv2d) and conv.bias is not None

@@ -7,9 +7,8 @@ from collections import OrderedDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_medattn.models.axial.attention import GATES, HEADS, AxialAttention, PositionTerms
+from napari_medattn.models.axial.attention import HEADS, AxialAttention, FoldedAxialAttention, PositionTerms
 from napari_medattn.models.axial.patch_norm import PatchBatchNorm
-from napari_medattn.models.folding import check_trainable
 from napari_medattn.models.site import AttentionSite
 
 EXPANSION = 2
@@ -126,21 +125,14 @@ def position_gates(model: nn.Module) -> dict[str, dict[str, float]]:
     """The learned gates of a network's position terms.
 
     Args:
-        model: A network from `create_model`, not one that is prepared for inference.
+        model: A network from `create_model`, also one that is prepared for inference.
 
     Returns:
         For each gated site key G_Q, G_K, G_V1 and G_V2 as in equation 5 of arXiv 2102.10662: how much the position
         terms of queries, keys and values count, and the values themselves. Empty without gates.
-
-    Raises:
-        ModelError: If the network was prepared for inference, where the gates are part of the weights.
     """
-    check_trainable(model)
-    return {
-        key: {symbol: float(part.get_parameter(name)) for name, (symbol, _) in GATES.items()}
-        for key, part in model.named_modules()
-        if isinstance(part, AxialAttention) and part.positions == "gated"
-    }
+    attention = ((k, m) for k, m in model.named_modules() if isinstance(m, AxialAttention | FoldedAxialAttention))
+    return {key: part.gates for key, part in attention if part.gates}
 
 
 def _conv_norm(in_channels: int, out_channels: int, stride: int, patches: int) -> nn.Sequential:
