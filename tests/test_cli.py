@@ -86,6 +86,15 @@ def test_train_finetune_and_evaluate(phantoms, tmp_path, own_home):
     assert len(card.training["validation_cases"]) == 1
     assert "medattn train" in card.training["command"]
 
+    go_on = ("train", phantoms, "--from", "mine", "--dims", "2", "--patch", "1,32,32", "--validation", "1")
+    further = medattn(*go_on, "--option", "feature_scale=32", "--epochs", "0", "--name", "further", "--json")
+    assert further.returncode == 0, further.stderr
+    same = load_checkpoint("further").card
+    assert (same.parent, same.weights_sha256) == (card.weights_sha256, card.weights_sha256)
+    other = medattn(*go_on, "--option", "feature_scale=16", "--epochs", "0", "--name", "other")
+    assert other.returncode == 1
+    assert "differs in feature_scale" in " ".join(other.stderr.split())
+
     tuned = medattn("finetune", phantoms, "-c", "mine", "--seconds", "1", "--name", "tuned", "--json")
     assert tuned.returncode == 0, tuned.stderr
     assert load_checkpoint("tuned").card.parent == card.weights_sha256

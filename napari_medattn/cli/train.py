@@ -37,6 +37,9 @@ def train(
     flip: Annotated[
         str, typer.Option(help="Axes to mirror at random, e.g. x or xy; none if left and right differ.")
     ] = "",
+    start: Annotated[
+        str, typer.Option("--from", help="Checkpoint of the same network to go on from; random weights if not given.")
+    ] = "",
     validation: Annotated[int, typer.Option(help="Cases held out for scoring.")] = 30,
     seed: Annotated[int, typer.Option(help="Seed of weights, patches and augmentation.")] = 0,
     precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
@@ -48,6 +51,7 @@ def train(
 
     from napari_medattn.data import Preparation
     from napari_medattn.models import get_spec
+    from napari_medattn.store import load_checkpoint
     from napari_medattn.training.folder import DataFolder
     from napari_medattn.training.loop import TrainingConfig
     from napari_medattn.training.patches import Augmentation
@@ -76,6 +80,7 @@ def train(
         patch=parse_triple(patch, int) if patch else None,
         tile=parse_triple(tile, int) if tile else None,
         preparation=Preparation(spacing=parse_triple(spacing, float) if spacing else None, neighbours=neighbours),
+        start=load_checkpoint(start) if start else None,
         validation=validation,
         config=config,
         command=shlex.join(["medattn", *sys.argv[1:]]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
@@ -43,6 +44,7 @@ class TrainPlan:
             but not more than `LARGEST_PATCH`.
         tile: Tile (Z, Y, X) that `segment` will use; the patch if None.
         preparation: How images are prepared.
+        start: Checkpoint of the same network to go on from; random weights if None.
         validation: Cases held out for scoring.
         split_seed: Which ones.
         config: How long and with what.
@@ -58,6 +60,7 @@ class TrainPlan:
     patch: Triple | None = None
     tile: Triple | None = None
     preparation: Preparation = field(default_factory=Preparation)
+    start: Checkpoint | None = None
     validation: int = 30
     split_seed: int = 0
     config: TrainingConfig = field(default_factory=lambda: TrainingConfig(epochs=100))
@@ -105,7 +108,7 @@ def train_on_folder(
         "spatial_dims": dims,
         **plan.options,
     }
-    model = create_model(plan.network, **arguments)
+    model = create_model(plan.network, **arguments) if plan.start is None else _go_on_from(plan.start, plan, arguments)
     patch = plan.patch or choose_patch([case.labels.shape for case in cases], model.stride)  # type: ignore[arg-type]
     card = Card(
         name=plan.name,
@@ -116,6 +119,8 @@ def train_on_folder(
         preparation=plan.preparation,
         tile=plan.tile or patch,
         limits=plan.limits,
+        parent=plan.start.card.weights_sha256 if plan.start is not None else None,
+        parent_name=plan.start.name if plan.start is not None else "",
     )
     sampler = PatchSampler(cases, patch, dims, plan.config.augmentation, plan.config.seed)
 
@@ -146,6 +151,20 @@ def train_on_folder(
         },
     )
     return save_checkpoint(card, model.to("cpu"), out)
+
+
+def _go_on_from(start: Checkpoint, plan: TrainPlan, arguments: dict[str, Any]) -> nn.Module:
+    """The network of a checkpoint, if it is the one that the plan asks for."""
+    card, wanted = start.card, json.loads(json.dumps(arguments))  # a card has lists where options have tuples
+    have = json.loads(json.dumps(card.arguments))
+    differing = sorted(name for name in {*have, *wanted} if have.get(name) != wanted.get(name))
+    if card.network != plan.network or differing:
+        what = ", ".join(differing) if card.network == plan.network else f"network ({card.network})"
+        raise TrainingError(
+            f"{start.name} cannot be the start of this training: it differs in {what}.",
+            "Choose a checkpoint of the same network and options, or begin with random weights.",
+        )
+    return start.build()
 
 
 def choose_patch(shapes: Sequence[tuple[int, ...]], stride: tuple[int, ...]) -> Triple:
