@@ -86,7 +86,7 @@ class TestTable:
         tool.run.click()
         wait(tool, qtbot)
         assert tool.table.current.key == "decode1.block2.efficient"
-        assert tool.stream.currentData() == "decoder 1"
+        assert tool.rollout.stream.currentData() == "decoder 1"
 
     def test_it_is_saved(self, measured, tmp_path, monkeypatch):
         chosen = str(tmp_path / "heads")
@@ -113,7 +113,7 @@ class TestTable:
 
 class TestRollout:
     def test_it_is_a_layer_on_the_image(self, tool, dae, qtbot):
-        tool.here.click()
+        tool.rollout.here.click()
         wait(tool, qtbot)
         layer, image = dae.viewer.layers[-1], dae.session.image
         at = [round(where) for where in voxel_in_view(dae.viewer, image)]
@@ -126,45 +126,45 @@ class TestRollout:
 
     def test_it_is_no_scan_of_its_own(self, tool, dae, qtbot):
         image = dae.session.image
-        tool.here.click()
+        tool.rollout.here.click()
         wait(tool, qtbot)
         assert dae.session.images == [image]
         assert dae.session.image is image
 
     def test_another_voxel_takes_the_place_of_the_first(self, tool, dae, qtbot):
-        tool.here.click()
+        tool.rollout.here.click()
         wait(tool, qtbot)
         count = len(dae.viewer.layers)
-        tool.clicks.take((3, 10.2, 20.4))
+        tool.rollout.clicks.take((3, 10.2, 20.4))
         wait(tool, qtbot)
         assert len(dae.viewer.layers) == count
         assert dae.viewer.layers[-1].name.endswith("at 3, 10, 20")
         assert np.isfinite(dae.viewer.layers[-1].data[3]).all()
 
     def test_a_layer_that_was_deleted_is_made_anew(self, tool, dae, qtbot):
-        tool.here.click()
+        tool.rollout.here.click()
         wait(tool, qtbot)
         del dae.viewer.layers[-1]
-        tool.mean.click()
+        tool.rollout.mean.click()
         wait(tool, qtbot)
         assert dae.viewer.layers[-1].name.endswith("rollout encoder 1, mean of all")
 
     def test_a_click_is_listened_to_only_while_the_button_is_down(self, tool, dae):
         callbacks = dae.viewer.mouse_drag_callbacks
         before = len(callbacks)
-        tool.pick.setChecked(True)
+        tool.rollout.pick.setChecked(True)
         assert len(callbacks) == before + 1
-        tool.pick.setChecked(False)
+        tool.rollout.pick.setChecked(False)
         assert len(callbacks) == before
 
     def test_it_says_where_it_is_not_defined(self, tool):
-        assert "moves nothing between positions" in tool.limits.text()
-        assert "An approximation" in tool.limits.text()
+        assert "moves nothing between positions" in tool.rollout.limits.text()
+        assert "An approximation" in tool.rollout.limits.text()
 
     def test_a_network_without_such_blocks_has_it_off(self, dock):
         tool = dock.look.open_tool("All heads", "heads", "HeadsTool")
-        assert not tool.here.isEnabled()
-        assert "has no rows to multiply" in tool.limits.text()
+        assert not tool.rollout.here.isEnabled()
+        assert "has no rows to multiply" in tool.rollout.limits.text()
 
 
 class TestLate:
@@ -196,7 +196,7 @@ class TestLate:
         assert not measured.save.isEnabled()
 
     def test_closing_the_window_stops_it(self, tool, dae, qtbot):
-        tool.pick.setChecked(True)
+        tool.rollout.pick.setChecked(True)
         tool.where.setCurrentText("whole scan")
         tool.run.click()
         job, listening = tool.work._job, len(dae.viewer.mouse_drag_callbacks)

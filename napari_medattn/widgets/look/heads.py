@@ -12,10 +12,9 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QFrame, QLabel, QWidget
 from napari_medattn.errors import MedAttnError
 from napari_medattn.widgets.case import Case
 from napari_medattn.widgets.jobs import Jobs
-from napari_medattn.widgets.look.clicks import Clicks
-from napari_medattn.widgets.look.overlays import Overlays, made_from
+from napari_medattn.widgets.look.rollout_part import RolloutPart
 from napari_medattn.widgets.look.table import Column, RowTable
-from napari_medattn.widgets.look.view import Voxel, voxel_in_view
+from napari_medattn.widgets.look.view import voxel_in_view
 from napari_medattn.widgets.look.work import Work
 from napari_medattn.widgets.parts import button, column, row
 from napari_medattn.widgets.session import Session
@@ -23,11 +22,10 @@ from napari_medattn.widgets.session import Session
 if TYPE_CHECKING:
     from napari_medattn.look import Scene
     from napari_medattn.look.across import HeadRow
-    from napari_medattn.look.rolling import Rollout
 
 WHERE = ("in view", "5 places", "whole scan")
 _SOME = 5
-_SHORT_NOTES = {"channel": "channels", "vector": "one for all", "gate": "a gate"}
+_SHORT_NOTES = {"channel": "channels", "vector": "one vector", "gate": "a gate"}
 _MEANS = (
     "Entropy: 0 if a query looks at one position, 1 if it spreads evenly. Distance: how far it looks on average, in {} "
     "of the image; 'even' is what that would be if all positions counted alike. Enter on a row shows the head."
@@ -47,7 +45,7 @@ class HeadsTool(QWidget):
     def __init__(self, session: Session, jobs: Jobs) -> None:
         super().__init__()
         self.session = session
-        self.work, self.overlays = Work(session, jobs), Overlays()
+        self.work = Work(session, jobs)
         self._wanted: tuple[str, int | None] | None = None
         self._about: tuple[Any, Any] = (None, None)  # the scan and the network that the table is about
         self.where = QComboBox()
@@ -60,16 +58,7 @@ class HeadsTool(QWidget):
         self.table = RowTable(_columns(), _tip, "heads of the network")
         self.legend = QLabel()
         self.legend.setWordWrap(True)
-        self.stream = QComboBox()
-        self.stream.setAccessibleName("blocks to roll out through")
-        self.stream.setToolTip("Successive blocks on one grid with residuals, which is where rollout is defined.")
-        self.here = button("Slider voxel", "Roll out from the voxel at the viewer's sliders, and show it as a layer.")
-        self.pick = button("Click a voxel", "While this is down, a click in the image rolls out from that voxel.")
-        self.pick.setCheckable(True)
-        self.mean = button("Mean of all", "Show what all voxels in view take from where, on average.")
-        self.limits = QLabel()
-        self.limits.setWordWrap(True)
-        self.clicks = Clicks(session, self._roll)
+        self.rollout = RolloutPart(session, self.work)
         self._lay_out()
         self._connect()
         self.refresh()
@@ -77,8 +66,6 @@ class HeadsTool(QWidget):
     def _lay_out(self) -> None:
         line = QFrame()
         line.setFrameShape(QFrame.Shape.HLine)
-        title = QLabel("Attention rollout")
-        title.setStyleSheet("font-weight: bold;")
         layout = column(
             self,
             row(QLabel("where"), self.where, self.run, self.stop, stretch=1),
@@ -88,10 +75,7 @@ class HeadsTool(QWidget):
             self.legend,
             self.save,
             line,
-            title,
-            row(QLabel("through"), self.stream, stretch=1),
-            row(self.here, self.pick, self.mean),
-            self.limits,
+            self.rollout,
         )
         layout.setStretchFactor(self.table, 1)
         self.setMinimumWidth(340)
@@ -100,9 +84,6 @@ class HeadsTool(QWidget):
         self.run.clicked.connect(self.start)
         self.stop.clicked.connect(self.work.cancel)
         self.save.clicked.connect(self._save)
-        self.here.clicked.connect(self._roll_here)
-        self.pick.toggled.connect(self.clicks.turn)
-        self.mean.clicked.connect(lambda: self._roll(None))
         self.table.row_activated.connect(lambda found: self.wants_site.emit(found.key, found.head))
         self.work.changed.connect(self._enable)
         session = self.session
@@ -116,8 +97,8 @@ class HeadsTool(QWidget):
 
     def event(self, event: QEvent) -> bool:
         """Stop as soon as the window is closed."""
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None and hasattr(self, "clicks"):
-            self.pick.setChecked(False)
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None and hasattr(self, "rollout"):
+            self.rollout.pick.setChecked(False)
             self.work.leave()
         return bool(super().event(event))
 
@@ -129,31 +110,14 @@ class HeadsTool(QWidget):
             self.work.cancel()
             self.table.fill([])
             self.legend.setText(_MEANS.format("mm"))
-            self._list_streams()
+            self.rollout.list_streams()
         self._enable()
-
-    def _list_streams(self) -> None:
-        self.stream.clear()
-        self.limits.setText("")
-        predictor = self.work.predictor
-        if predictor is None:
-            return
-        from napari_medattn.attention.rollout import streams, why_no_rollout
-
-        sites = list(predictor.sites.values())
-        for stream in streams(sites):
-            count = len(stream.blocks)
-            self.stream.addItem(f"{stream.name}, {count} block{'s' if count > 1 else ''}", stream.name)
-        self.limits.setText(_undefined(sites, why_no_rollout(sites)))
 
     def choose(self, site_key: str, head: int | None) -> None:
         """Point at a head in the table, now or once it is measured, and at its stream."""
         self._wanted = (site_key, head)
         self._point()
-        predictor = self.work.predictor
-        site = predictor.sites.get(site_key) if predictor is not None else None
-        if site is not None and site.stream:
-            self.stream.setCurrentIndex(self.stream.findData(site.stream))
+        self.rollout.choose(site_key)
 
     def start(self) -> None:
         """Measure."""
@@ -182,47 +146,6 @@ class HeadsTool(QWidget):
         if self.table.select(lambda found: found.key == key and found.head == (head or 0)):
             self._wanted = None
 
-    def _roll_here(self) -> None:
-        case = self.session.case
-        if case is not None:
-            self._roll(voxel_in_view(self.session.viewer, case.image))
-
-    def _roll(self, voxel: Voxel | None) -> None:
-        """Roll out from a voxel (Z, Y, X) of the scan, or from all in view."""
-        case, name = self.session.case, self.stream.currentData()
-        if case is None or name is None:
-            return
-        in_view = voxel_in_view(self.session.viewer, case.image)
-
-        def make(scene: Scene) -> Generator[Any, None, Any]:
-            from napari_medattn.look.rolling import rollout_steps
-
-            found = yield from rollout_steps(scene, name, voxel=voxel, frame=scene.locate(in_view).frame)
-            return found, found.part.on_image()
-
-        self.work.start(f"rollout through {name}", make, self._show_rollout)
-
-    def _show_rollout(self, case: Case, result: Any) -> None:
-        from napari_medattn.inference.prediction import display_limits
-
-        found, on_image = result
-        card = found.part.scene.predictor.card
-        at = "mean of all"
-        if found.voxel is not None:
-            at = "at " + ", ".join(str(round(where)) for where in found.voxel)
-        meta = {
-            "kind": "rollout",
-            "legend": found.legend,
-            "sites": list(found.stream.keys),
-            "voxel": found.voxel,
-            "comparable_across_tiles": False,
-            "record": made_from(case, card),
-        }
-        limits = display_limits(found.stream.site, found.part.values)
-        title = f"rollout {found.stream.name}, {at}"
-        self.overlays.put(case, f"rollout {found.stream.name}", title, on_image, limits, meta)
-        self.work.message.say(f"Shown: {title}, in multiples of an even share. {_highest(found)}")
-
     def _save(self) -> None:
         from napari_medattn.look.across import save_rows
 
@@ -241,15 +164,12 @@ class HeadsTool(QWidget):
 
     def _enable(self) -> None:
         ready = self.session.case is not None and self.work.predictor is not None
-        running, rolls = self.work.running, self.stream.count() > 0
+        running = self.work.running
         self.run.setEnabled(ready and not running)
         self.where.setEnabled(not running)
         self.stop.setEnabled(running)
         self.save.setEnabled(bool(self.table.rows))
-        for made in (self.here, self.pick, self.mean, self.stream):
-            made.setEnabled(ready and rolls)
-        if not rolls:
-            self.pick.setChecked(False)
+        self.rollout.enable(ready)
 
 
 def _frames(scene: Scene, where: str, in_view: int) -> list[int] | None:
@@ -261,43 +181,25 @@ def _frames(scene: Scene, where: str, in_view: int) -> list[int] | None:
     return None
 
 
-def _undefined(sites: Sequence[Any], reasons: dict[str, str]) -> str:
-    """Where rollout is not defined and why, in words."""
-    grouped: dict[str, list[str]] = {}
-    for site in sites:
-        if site.key in reasons:
-            grouped.setdefault(reasons[site.key], []).append(site.title)
-    parts = [
-        f"{titles[0]}{f' and {len(titles) - 1} more' if titles[1:] else ''}: {why}" for why, titles in grouped.items()
-    ]
-    start = "An approximation: heads averaged, half of each block kept as it is, feed-forward parts left out. "
-    return (start if len(reasons) < len(sites) else "") + (f"Not defined for {'; '.join(parts)}." if parts else "")
-
-
-def _highest(found: Rollout) -> str:
-    highest = float(found.part.values.max())
-    return f"Up to {highest:.{0 if highest >= 10 else 1}f} times."
-
-
 def _columns() -> list[Column]:
     return [
         Column("site", "The network's block and its attention.", lambda found: found.title, lambda found: found.title),
-        Column("head", "Number of the head.", lambda found: found.head + 1, lambda found: str(found.head + 1), 36),
+        Column("head", "Number of the head.", lambda found: found.head + 1, lambda found: str(found.head + 1), 34),
         Column(
             "entropy",
             "How widely a query spreads: 0 one position, 1 evenly.",
             lambda found: found.entropy,
             lambda found: _number(found.entropy, 3),
-            54,
+            50,
         ),
         Column(
             "distance",
             "Mean distance attended on the image, in mm, or in voxels where their size is not known.",
             lambda found: found.distance,
             lambda found: _number(found.distance, 1),
-            60,
+            56,
         ),
-        Column("note", "For comparison, or why a number is missing.", _note, _note, 84),
+        Column("note", "For comparison, or why a number is missing.", _note, _note, 70),
     ]
 
 
