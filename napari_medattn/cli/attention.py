@@ -128,8 +128,11 @@ def _save(scene: Scene, keys: list[str], wish: _Wish) -> tuple[list[Path], list[
     from napari_medattn.look import attention_figure, contact_sheet
     from napari_medattn.look.export import check_free, save_maps_steps, target_files
     from napari_medattn.look.overview import blank_maps
+    from napari_medattn.look.plane import Plane
 
     voxel = _voxel(scene, wish.query) if wish.query else None
+    if wish.index is not None:
+        Plane.of(scene.volume, wish.axis, wish.index)  # is there such a slice?
     blanks = blank_maps(scene, keys, wish.heads, voxel, wish.direction)
     if wish.out is not None and not wish.overwrite:
         check_free(target_files(blanks, wish.out, wish.form))
