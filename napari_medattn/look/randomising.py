@@ -143,7 +143,8 @@ def randomise(model: nn.Module, card: Card, module: str, seed: int) -> None:
         seed: Of the untrained weights.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # Not the bare number: training may have begun from just these weights.
+        torch.manual_seed(int(np.random.SeedSequence([1810, 3292, seed]).generate_state(1)[0]))
         untrained = create_model(card.network, **card.arguments)
     model.get_submodule(module).load_state_dict(untrained.get_submodule(module).state_dict())
 

@@ -97,12 +97,12 @@ class MatterTool(QWidget):
         self.work.changed.connect(self._enable)
         for changed in (
             session.image_changed,
-            session.images_changed,
             session.predictor_changed,
             session.checkpoint_changed,
             session.mask_changed,
         ):
             changed.connect(self.refresh)
+        session.images_changed.connect(self._layers_changed)
         session.viewer.events.theme.connect(self._dress)
         self._dress()
 
@@ -210,6 +210,11 @@ class MatterTool(QWidget):
                     self.head.addItem(str(head + 1), head)
                 self.head.setCurrentIndex(max(0, self.head.findData(chosen)) if chosen is not None else 0)
         self._enable()
+
+    def _layers_changed(self) -> None:
+        # The scan itself may be the layer that went; the session says so only after this.
+        if self.session.image in self.session.images:
+            self._list_references()
 
     def _list_references(self) -> None:
         case, chosen = self.session.case, self.reference.currentData()
