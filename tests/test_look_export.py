@@ -354,6 +354,14 @@ class TestOverview:
         with pytest.raises(InputError, match=r"would take .* of memory, 50 kB are free.*mean of the heads"):
             attention_maps(scan(), axial(), ["layer1.0.row_attention"], heads="all")
 
+    def test_so_is_drawing_a_map_on_the_whole_image_at_once(self, monkeypatch):
+        found = segment(scan(), unet(), attention=["skip2.gate1"]).attention["skip2.gate1"]
+        monkeypatch.setattr(device, "available_memory", lambda: 4 * 10 * 21 * 26 - 1)
+        with pytest.raises(InputError, match="Save them with save_maps, which draws slab by slab"):
+            found.on_image()
+        monkeypatch.setattr(device, "available_memory", lambda: 4 * 10 * 21 * 26)
+        assert found.on_image().shape == (1, 10, 21, 26)
+
     def test_even_the_mean(self, monkeypatch):
         monkeypatch.setattr(device, "available_memory", lambda: 1000)
         with pytest.raises(InputError, match=r"1 kB are free. Take fewer sites"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medattn.data import Prepared, Volume
+from napari_medattn.device import check_memory
 from napari_medattn.errors import InputError
 from napari_medattn.inference.placement import Placement
 from napari_medattn.models import AttentionSite
@@ -62,10 +64,15 @@ class AttentionMap:
         itself depends on how many positions a tile has.
 
         Raises:
-            InputError: For channel attention, which has no place on the image.
+            InputError: For channel attention, which has no place on the image, and for a map too large for memory.
         """
         placement = self.placement
         whole = placement.everything
+        check_memory(
+            4 * len(self.values) * math.prod(placement.shape),
+            f"The maps of {self.site.title} on the whole image",
+            "Save them with save_maps, which draws slab by slab, or read `values` on the network's own grid.",
+        )
         found = placement.draw(self.values[(slice(None), *placement.needed(whole))], whole)
         return found if self.even_share == 1 else found / np.float32(self.even_share)
 

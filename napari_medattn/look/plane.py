@@ -115,7 +115,9 @@ class Plane:
         return low, high if high > low else low + 1
 
     def describe(self) -> str:
-        """Which slice it is, for people."""
+        """Which slice it is, for people; nothing for a 2-D image."""
+        if self.volume.spatial_dims == 2:
+            return ""
         return f"slice {self.index}" if self.axis == 0 else f"slice {'zyx'[self.axis]} = {self.index}"
 
 
