@@ -48,6 +48,10 @@ class CheckpointError(MedAttnError):
     """A checkpoint that is missing, damaged or made for something else."""
 
 
+class JournalError(MedAttnError):
+    """A journal of edits that is damaged, in use elsewhere, or of another scan."""
+
+
 class DeviceError(MedAttnError):
     """The requested device is not there."""
 

@@ -47,10 +47,15 @@ def atomic_write(target: Path | str) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(target)
     except OSError as error:
-        raise SaveError(f"{target} could not be saved: {_reason(error)}.", _remedy(error)) from error
+        raise trouble(target, error) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def trouble(target: Path | str, error: OSError) -> SaveError:
+    """What went wrong with writing a file, in words."""
+    return SaveError(f"{target} could not be saved: {_reason(error)}.", _remedy(error))
 
 
 def _umask() -> int:

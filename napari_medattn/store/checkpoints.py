@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import platformdirs
 from safetensors import SafetensorError, safe_open
 
 from napari_medattn.errors import CheckpointError, ModelError
 from napari_medattn.files import atomic_write, make_folder
 from napari_medattn.store.card import Card
+from napari_medattn.store.home import home_folder
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -30,8 +30,7 @@ SHIPPED = Path(__file__).parent.parent / "weights"
 
 def user_folder() -> Path:
     """Where a person's own checkpoints are kept: ``$MEDATTN_HOME/checkpoints`` or the user's data folder."""
-    home = os.environ.get("MEDATTN_HOME")
-    return (Path(home) if home else platformdirs.user_data_path("napari-medattn")) / "checkpoints"
+    return home_folder() / "checkpoints"
 
 
 @dataclass(frozen=True)

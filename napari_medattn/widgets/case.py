@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from app_model.types import KeyCode, KeyMod
 from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
 from numpy.typing import NDArray
 from psygnal import Signal
 
+from napari_medattn.correct.apply import Admitted, admit
+from napari_medattn.correct.proposal import Proposal
 from napari_medattn.errors import GeometryError, InputError
 from napari_medattn.layerdata import (
     KEY,
@@ -20,12 +24,15 @@ from napari_medattn.layerdata import (
     lying_on,
     mask_to_layer,
 )
+from napari_medattn.store.edits import Edit
 from napari_medattn.training.examples import Example
 from napari_medattn.widgets.edit_watch import EditWatch
 
 if TYPE_CHECKING:
     from napari_medattn.inference import Prediction, Predictor
     from napari_medattn.look import Scene
+
+_UNDO, _REDO = KeyMod.CtrlCmd | KeyCode.KeyZ, KeyMod.CtrlCmd | KeyMod.Shift | KeyCode.KeyZ
 
 
 class Case:
@@ -37,6 +44,7 @@ class Case:
     """
 
     mask_changed = Signal()
+    notice = Signal(str)  # a sentence for the person
     edits_changed = Signal()
     maps_changed = Signal()
 
@@ -57,8 +65,8 @@ class Case:
         """Let go of the layers."""
         self.viewer.layers.events.removed.disconnect(self._removed)
         self.image.events.data.disconnect(self._swapped)
-        for _, watch in self._masks.values():
-            watch.stop()
+        for names in list(self._masks):
+            self._let_go(names)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -96,22 +104,72 @@ class Case:
         return 0
 
     def _rewrite(self, prediction: Prediction, keep_edits: bool) -> int:
-        assert self.mask is not None and self.watch is not None
+        assert self.mask is not None
         new = prediction.labels if prediction.volume.spatial_dims == 3 else prediction.labels[0]
-        differs = new != self.mask.data
-        kept = 0
-        if keep_edits:
-            self.watch.log.reconcile(self.mask.data)
-            trusted = self.watch.log.trusted(self.mask.data)
-            kept = int(np.count_nonzero(differs & trusted))
-            differs &= ~trusted
-        indices = np.nonzero(differs)
-        if indices[0].size:
-            with self.watch.machine("segment"):
-                self.mask.data_setitem(indices, new[indices].astype(self.mask.data.dtype))
+        everywhere = np.broadcast_to(np.True_, new.shape)
+        admitted = self.apply(
+            Proposal((slice(None),) * new.ndim, new, everywhere, "segment"), over_trusted=not keep_edits
+        )
         self.mask.metadata[KEY] = {**self.mask.metadata[KEY], "record": dict(prediction.record)}
         self.mask_changed.emit()
-        return kept
+        return admitted.kept
+
+    def apply(self, proposal: Proposal, *, over_trusted: bool = False) -> Admitted:
+        """Change the mask as a tool proposes, as one undo step.
+
+        Args:
+            proposal: What the tool would change.
+            over_trusted: Also change what a person edited or confirmed, because it was asked for.
+
+        Returns:
+            What was changed, and how many voxels were left alone and why.
+
+        Raises:
+            GeometryError: If there is no mask, or the proposal does not lie in it.
+            InputError: If the mask's type cannot hold its labels.
+        """
+        if self.mask is None or self.watch is None:
+            raise GeometryError(f"{self.image.name} has no mask yet.", "Press Segment first.")
+        self.watch.flush()
+        log, labels = self.watch.log, self.watch.labels
+        log.reconcile(labels)
+        admitted = admit(proposal, labels, log, over_trusted=over_trusted)
+        if admitted.edit is not None:
+            self.watch.write(admitted.edit)
+        return admitted
+
+    def undo(self) -> None:
+        """Take the mask's newest step back, and say which one it was."""
+        self._step_back(lambda watch: watch.undo(), "Undone")
+
+    def redo(self) -> None:
+        """Bring the step undone last again, and say which one it was."""
+        self._step_back(lambda watch: watch.redo(), "Done again")
+
+    def _step_back(self, move: Callable[[EditWatch], Edit | None], word: str) -> None:
+        if self.watch is None:
+            return
+        try:
+            edit = move(self.watch)
+        except InputError as error:
+            self.notice.emit(str(error))
+            return
+        if edit is not None:
+            self.notice.emit(f"{word}: {edit.tool}, {edit.count:,} voxel{'' if edit.count == 1 else 's'}.")
+
+    def lock(self, classes: Iterable[int]) -> None:
+        """Lock these classes of the mask and no others: their voxels stay what they are, whoever paints or runs."""
+        if self.watch is not None:
+            self.watch.log.lock(classes)
+            self.edits_changed.emit()
+
+    @property
+    def locked(self) -> frozenset[int]:
+        """The locked classes."""
+        return self.watch.log.locked_classes if self.watch else frozenset()
+
+    def _refused(self, count: int) -> None:
+        self.notice.emit(f"{count:,} voxel{'' if count == 1 else 's'} left alone: their class is locked.")
 
     def put_map(self, key: str, layer_data: LayerData) -> Image:
         """Show one site's map in a new layer below the mask."""
@@ -233,9 +291,17 @@ class Case:
         """Take a labels layer that carries class names as this image's mask of those classes."""
         names = tuple(layer.metadata[KEY]["class_names"])
         if names in self._masks:
-            self._masks.pop(names)[1].stop()
-        self._masks[names] = (layer, EditWatch(layer, self.edits_changed.emit))
+            self._let_go(names)
+        self._masks[names] = (layer, EditWatch(layer, self.edits_changed.emit, self._refused))
+        for key, action in ((_UNDO, self.undo), (_REDO, self.redo)):
+            layer.bind_key(key, _on_layer(action), overwrite=True)
         self._choose(names)
+
+    def _let_go(self, names: tuple[str, ...]) -> None:
+        layer, watch = self._masks.pop(names)
+        watch.stop()
+        for key in (_UNDO, _REDO):
+            layer.bind_key(key, None)
 
     def _choose(self, names: tuple[str, ...] | None) -> None:
         """Make the mask of these classes the one that is worked on."""
@@ -251,7 +317,7 @@ class Case:
         # napari hands plugins proxies of layers, which equal the layer but are not identical to it.
         layer: Layer = event.value
         for names in [names for names, (mask, _) in self._masks.items() if mask == layer]:
-            self._masks.pop(names)[1].stop()
+            self._let_go(names)
             if self.mask == layer:
                 self._choose(next(iter(self._masks), None))
         if self.uncertainty is not None and self.uncertainty == layer:
@@ -259,6 +325,15 @@ class Case:
         for key in [key for key, shown in self.maps.items() if shown == layer]:
             del self.maps[key]
             self.maps_changed.emit()
+
+
+def _on_layer(action: Callable[[], None]) -> Callable[[Labels], None]:
+    """An action as napari calls it for a key."""
+
+    def pressed(_layer: Labels) -> None:
+        action()
+
+    return pressed
 
 
 def belongs(mask: Labels, image: Image) -> bool:

@@ -3,10 +3,14 @@
 Two payloads of ``events.paint`` are understood (boxed atoms of the brush, the filler and the polygon; index
 triples of ``data_setitem``). Undo and redo announce themselves only as ``set_data``; there the log is held
 against the mask.
+
+napari gathers what happens between two mouse buttons and reports it at the end, and reports single changes just
+before it makes them. Whoever needs to know where things stand calls `EditWatch.flush` first.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,9 +18,12 @@ from typing import Any
 import numpy as np
 
 from napari_medattn.layerdata import KEY
-from napari_medattn.store.edits import Edit, EditLog
+from napari_medattn.store.edit import fitted, overlap
+from napari_medattn.store.edits import Edit, EditLog, Labels
 
-_LOG = "edits"
+_LOG, _LOG_OF = "edits", "edits_of"
+_HANDS = ("paint", "erase", "fill", "polygon")
+_REFUSED = 100  # as many steps as napari can redo
 
 
 class EditWatch:
@@ -25,50 +32,193 @@ class EditWatch:
     Args:
         layer: A napari Labels layer over a NumPy array.
         on_change: Called after every change of the log.
+        on_refused: Called with the number of voxels that a person painted over although their class is locked.
     """
 
-    def __init__(self, layer: Any, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self, layer: Any, on_change: Callable[[], None], on_refused: Callable[[int], None] | None = None
+    ) -> None:
         self.layer = layer
-        # The log lives with the layer, so that closing the dock forgets nothing.
-        self.log: EditLog = layer.metadata.setdefault(KEY, {}).setdefault(_LOG, EditLog(layer.data.shape))
-        self._on_change = on_change
+        self._data = layer.data
+        self.log = self._find_log()
+        self._on_change, self._on_refused = on_change, on_refused
         self._tool: str | None = None
+        self._moving = False
+        self._pending: list[Edit] = []  # refused, but not yet in the mask
+        self._refused: list[Edit] = []
         layer.events.paint.connect(self._painted)
+        layer.events.labels_update.connect(self._drawn)
         layer.events.set_data.connect(self._redrawn)
-        layer.events.data.connect(self._replaced)
+        layer.events.data.connect(self._assigned)
 
     def stop(self) -> None:
-        """Stop watching."""
+        """Stop watching; a stroke that is under way counts as far as it has come."""
+        self.flush()
         self.layer.events.paint.disconnect(self._painted)
+        self.layer.events.labels_update.disconnect(self._drawn)
         self.layer.events.set_data.disconnect(self._redrawn)
-        self.layer.events.data.disconnect(self._replaced)
+        self.layer.events.data.disconnect(self._assigned)
+
+    @property
+    def labels(self) -> Labels:
+        """The mask."""
+        return np.asarray(self._data)
+
+    def flush(self) -> None:
+        """Let napari report what has been painted of a stroke so far, as a step of its own."""
+        with self.layer.block_history():
+            pass
 
     @contextmanager
     def machine(self, tool: str) -> Iterator[None]:
-        """Changes inside this block are a tool's, no person vouches for them."""
+        """Changes inside this block are a tool's, as one step; no person vouches for them."""
+        self.flush()
         self._tool = tool
         try:
-            yield
+            with self.layer.block_history():
+                yield
         finally:
+            self.flush()  # after an error, what was written until then
             self._tool = None
 
-    def _painted(self, event: Any) -> None:
-        tool = self._tool or str(self.layer.mode)
-        edit = Edit.from_atoms(event.value, self.log.shape, tool=tool, human=self._tool is None)
+    def write(self, edit: Edit) -> None:
+        """Make a tool's step in the layer.
+
+        Raises:
+            InputError: If the mask cannot hold its labels.
+        """
+        with self.machine(edit.tool):
+            self._put(edit, edit.after)
+
+    def undo(self) -> Edit | None:
+        """Take the newest step back, whichever slice or axes are in view; None if there is none.
+
+        napari's own history takes this as one more change of the mask, so its undo goes on working too.
+
+        Raises:
+            InputError: If the mask cannot hold the labels from before.
+        """
+        self._catch_up()
+        edit = self.log.next_undo
         if edit is not None:
-            self.log.append(edit)
+            self._move(edit, edit.before)
+            self.log.mark_undone()
             self._on_change()
+        return edit
+
+    def redo(self) -> Edit | None:
+        """Bring the step undone last again; None if there is none.
+
+        Raises:
+            InputError: If the mask cannot hold its labels.
+        """
+        self._catch_up()
+        edit = self.log.next_redo
+        if edit is not None:
+            self._move(edit, edit.after)
+            self.log.mark_redone()
+            self._on_change()
+        return edit
+
+    def _catch_up(self) -> None:
+        self.flush()
+        self._redrawn()
+
+    def _move(self, edit: Edit, values: Labels) -> None:
+        self._moving = True
+        try:
+            with self.layer.block_history():
+                self._put(edit, values)
+        finally:
+            self._moving = False
+
+    def _put(self, edit: Edit, values: Labels) -> None:
+        self.layer.data_setitem(np.unravel_index(edit.places, edit.shape), fitted(values, self.labels.dtype))
+
+    def _painted(self, event: Any) -> None:
+        if self._moving:
+            return
+        mode = str(self.layer.mode)
+        tool = self._tool or (mode if mode in _HANDS else "other tool")
+        edit = Edit.from_atoms(event.value, self.log.shape, tool=tool, human=self._tool is None)
+        if edit is None:
+            return
+        self._refused = [refused for refused in self._refused if not overlap(refused.box, edit.box)]
+        allowed = self._allowed(edit) if edit.human else edit
+        if allowed is not None:
+            self.log.append(allowed)
+            self._on_change()
+
+    def _allowed(self, edit: Edit) -> Edit | None:
+        """The part of a person's step that leaves locked classes alone; the rest is taken back."""
+        locked = self.log.is_locked(edit.before)
+        refused = edit.only(locked)
+        if refused is None:
+            return edit
+        self._refused = [*self._refused[-_REFUSED:], refused]
+        self._pending.append(refused)
+        self._drawn()
+        if self._on_refused is not None:
+            self._on_refused(refused.count)
+        return edit.only(~locked)
+
+    def _drawn(self, event: Any = None) -> None:
+        """Take back what was refused, as soon as the mask shows it."""
+        shown = [edit for edit in self._pending if edit.stands_in(self.labels)]
+        if not shown:
+            return
+        self._pending = [edit for edit in self._pending if edit not in shown]
+        for edit in shown:
+            edit.undo(self.labels)
+        self.layer.refresh()
 
     def _redrawn(self, event: Any = None) -> None:
-        # A new array of another shape is announced here before it is announced as new data.
-        if self.layer.data.shape == self.log.shape and self.log.follow(np.asarray(self.layer.data)):
+        # A new array is announced here before it is announced as new data.
+        if self.layer.data is not self._data:
+            self._replaced()
+            return
+        # napari's redo brings a whole stroke again, with what was refused of it.
+        again = [edit for edit in self._refused if edit not in self._pending and edit.stands_in(self.labels)]
+        self._pending += [edit for edit in again if self.log.is_locked(edit.before).all()]
+        self._drawn()
+        if self.log.follow(self.labels):
             self._on_change()
 
-    def _replaced(self, event: Any = None) -> None:
-        """Somebody assigned a new array: what no longer stands in it is no longer an edit."""
-        if self.layer.data.shape == self.log.shape:
-            self.log.reconcile(np.asarray(self.layer.data))
-        else:
-            self.log = EditLog(self.layer.data.shape)
-            self.layer.metadata[KEY][_LOG] = self.log
+    def _assigned(self, event: Any = None) -> None:
+        """An array was assigned: a new one, or the old one because somebody had written into it."""
+        self._redrawn()
+        self.flush()
+        self.log.reconcile(self.labels)
         self._on_change()
+
+    def _replaced(self) -> None:
+        """Somebody assigned a new array: a step of its own, or the end of this log if it has another shape."""
+        self.flush()  # what was painted of a stroke lies in the old array
+        old, self._data = self.labels, self.layer.data
+        self._pending, self._refused = [], []
+        if self.labels.shape == self.log.shape:
+            self.log.replace(old, self.labels)
+        else:
+            self.log = EditLog(self.labels.shape)
+        self._remember(self.log)
+        self._on_change()
+
+    def _find_log(self) -> EditLog:
+        """The log that lives with the layer, so that closing the dock forgets nothing.
+
+        A duplicated layer carries the log of its original, of which it gets a copy.
+        """
+        meta = self.layer.metadata.get(KEY, {})
+        log, owner = meta.get(_LOG), meta.get(_LOG_OF, lambda: None)()
+        if log is None or log.shape != self._data.shape:
+            log = EditLog(self._data.shape)
+        elif owner is not None and owner is not self._data:
+            log = log.copy()
+        self._remember(log)
+        log.reconcile(self.labels)
+        return log
+
+    def _remember(self, log: EditLog) -> None:
+        # A new dictionary, because duplicated layers share the old one.
+        owner = weakref.ref(self._data) if isinstance(self._data, np.ndarray) else (lambda: None)
+        self.layer.metadata[KEY] = {**self.layer.metadata.get(KEY, {}), _LOG: log, _LOG_OF: owner}

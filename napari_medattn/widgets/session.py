@@ -32,6 +32,7 @@ class Session:
     mask_changed = Signal()
     edits_changed = Signal()
     maps_changed = Signal()
+    notice = Signal(str)
 
     def __init__(self, viewer: ViewerModel) -> None:
         self.viewer = viewer
@@ -91,6 +92,7 @@ class Session:
         case.mask_changed.connect(lambda: self.mask_changed.emit())  # noqa: PLW0108
         case.edits_changed.connect(lambda: self.edits_changed.emit())  # noqa: PLW0108
         case.maps_changed.connect(lambda: self.maps_changed.emit())  # noqa: PLW0108
+        case.notice.connect(lambda text: self.notice.emit(text))  # noqa: PLW0108
         for mask in self.viewer.layers:
             if isinstance(mask, Labels) and belongs(mask, image):
                 case.adopt(mask)
