@@ -21,7 +21,6 @@ from napari_medattn.look.card import HONEST, card_of
 from napari_medattn.look.placed_map import PlacedMap
 
 Where = Literal["image", "network"]
-FORMATS = ("nii.gz", "nii", "tiff", "tif")
 
 
 def save_maps(
