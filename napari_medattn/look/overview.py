@@ -59,7 +59,7 @@ def attention_maps(
     device: str = "auto",
     precision: str = "fp32",
 ) -> list[PlacedMap]:
-    """Where a network's attention sites look on a scan, ready for `save_maps`, `contact_sheet` and `figure`.
+    """Where a network's attention sites look on a scan, ready to be saved and drawn: `save_maps`, `contact_sheet`.
 
     Args:
         volume: The image.
