@@ -181,6 +181,11 @@ class TestErasing:
         np.testing.assert_allclose(found.most.reference, [2 * 32 / 96, 0])
         np.testing.assert_allclose(found.least.reference, [2 * 32 / 96, 2 * 32 / 96])
 
+    def test_a_reference_without_the_class_gives_no_areas_and_says_so(self):
+        found = erase(toy(), shares=(64 / 1024,), reference=np.zeros((3, 32, 32), int))
+        assert np.isnan(found.most.reference[1])
+        assert "in neither the mask nor the reference" in found.words("reference")
+
     def test_without_a_reference_there_is_none(self):
         found = erase(toy(), shares=(0.1,))
         assert found.most.reference is None
@@ -397,7 +402,9 @@ class TestRandomising:
         found = run_to_end(randomising_steps(scene, [0, 1], checkpoint, ["skip2.gate1"], draws=2))
         assert [(one.scope, one.module) for one in found] == [("block", "skip2"), ("network", "")]
         for one in found:
-            assert -1 <= one.correlation[0] < 0.95
+            assert one.correlations.shape == (2, 1)
+            assert (np.abs(one.correlations) < 0.95).all()
+            assert one.correlation[0] == pytest.approx(one.correlations.mean())
             assert one.difference[0] > 0
             assert one.difference[0] == pytest.approx(one.divergence[0], rel=1e-4)  # both are that for a gate
 
@@ -461,6 +468,7 @@ class TestRandomising:
         steps = randomising_steps(Scene(noisy(), predictor), [0], checkpoint, keys, draws=1, scopes=["block"])
         for one in run_to_end(steps):
             assert one.module == block_of(one.site)
+            assert one.correlations.shape == (1, one.site.heads)
             assert one.correlation.shape == one.difference.shape == one.divergence.shape == (one.site.heads,)
             assert (one.difference > 0).all()
 

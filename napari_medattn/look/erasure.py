@@ -93,15 +93,16 @@ class Erasure:
         return float(np.std(areas, ddof=1)) if len(areas) > 1 else float("nan")
 
     def words(self, measure: Measure = "dice") -> str:
-        """What the areas say, in two sentences."""
+        """What the areas say, in a few sentences; "within chance" is less than two standard deviations of it."""
         spread, what = self.chance_spread(measure), _WORDS[measure]
-        unit = f"{what} less is left of {self.class_name}, on average over 0 to {self.shares[-1]:.0%} erased"
+        if not np.isfinite(self.most_below_random(measure) + self.least_above_random(measure)):
+            return f"{self.class_name} is in neither the mask nor the reference, so there is no {what} to compare."
+        most = _compared(self.most_below_random(measure), what, spread)
+        least = _compared(-self.least_above_random(measure), what, spread)
         told = f"; random orders differ among themselves by ±{spread:.3f}" if np.isfinite(spread) else ""
-        most = _compared(self.most_below_random(measure), spread)
-        least = _compared(-self.least_above_random(measure), spread)
         return (
-            f"Most attended first: {most[0]} than in random order ({most[1]}). "
-            f"Least attended first: {least[0]} ({least[1]}). Numbers: how much {unit}{told}."
+            f"Most attended first, {self.class_name} loses {most} than in random order. "
+            f"Least attended first, it loses {least}. Mean over 0 to {self.shares[-1]:.0%} erased{told}."
         )
 
     def _draws(self, measure: Measure) -> Double:
@@ -112,10 +113,9 @@ class Erasure:
         return float(trapezoid(heights, self.shares) / self.shares[-1])
 
 
-def _compared(area: float, spread: float) -> tuple[str, str]:
-    """Whether erasing costs more than chance does, in words, and the area with its sign."""
-    clear = abs(area) > 2 * spread if np.isfinite(spread) else area != 0
-    return ("costs more" if area > 0 else "costs less") if clear else "costs no more and no less", f"{area:+.3f}"
+def _compared(area: float, what: str, spread: float) -> str:
+    chance = " (within chance)" if np.isfinite(spread) and abs(area) <= 2 * spread else ""
+    return f"{abs(area):.3f} {what} {'more' if area >= 0 else 'less'}{chance}"
 
 
 def _values(curve: Curve, measure: Measure) -> Double:

@@ -40,28 +40,31 @@ SCOPES: dict[Scope, str] = {"block": "the site's own block", "network": "the who
 class Randomised:
     """How far a site's attention moved when weights were replaced by untrained ones.
 
-    Means over the draws and over the tiles of the frames.
+    Means over the tiles of the frames, and over the draws but for `correlations`.
 
     Attributes:
         site: The site.
         scope: Whose weights were replaced, see `SCOPES`.
         module: Dotted path of the module whose weights were replaced; empty for the whole network.
-        correlation: (heads,) Spearman's rank correlation of the map before and after, -1..1: 1 is unmoved, 0 is
-            unrelated; nan where a map is the same everywhere.
+        correlations: (draws, heads) Spearman's rank correlation of the map before and after, -1..1: 1 is unmoved, 0 is
+            unrelated, -1 the same upside down; nan where a map is the same everywhere.
         difference: (heads,) mean absolute difference of the map; in multiples of the even share for softmax maps.
         divergence: (heads,) see ``measure``.
         measure: What ``divergence`` is, see `attention.divergence.MEANS`.
-        draws: How many sets of untrained weights were drawn.
     """
 
     site: AttentionSite
     scope: Scope
     module: str
-    correlation: PerHead
+    correlations: PerHead
     difference: PerHead
     divergence: PerHead
     measure: Measure
-    draws: int
+
+    @property
+    def correlation(self) -> PerHead:
+        """(heads,) mean rank correlation over the draws; single draws may be far from it, on either side."""
+        return _mean(list(self.correlations))
 
 
 def randomising_steps(
@@ -113,8 +116,9 @@ def randomising_steps(
         yield Progress("randomising", done, total, "runs", time.monotonic() - began)
     rows = []
     for site, scope in work:
-        moved: list[tuple[PerHead, PerHead, PerHead]] = []
+        by_draw: list[list[PerHead]] = []
         for draw in range(draws):
+            moved: list[tuple[PerHead, PerHead, PerHead]] = []
             predictor = _with_untrained(trained, checkpoint.card, site, scope, seed + draw, scene.predictor)
             for frame, records in zip(frames, before, strict=True):
                 _, after = predictor.run(scene.tiles(frame), [site.key])
@@ -122,9 +126,11 @@ def randomising_steps(
                 moved.append(_compare(scene, records[site.key], after[site.key], where))
                 done += 1
                 yield Progress("randomising", done, total, "runs", time.monotonic() - began)
-        correlation, difference, apart = (_mean([one[part] for one in moved]) for part in range(3))
+            by_draw.append([_mean([one[part] for one in moved]) for part in range(3)])
+        difference, apart = (_mean([one[part] for one in by_draw]) for part in (1, 2))
+        correlations = np.stack([one[0] for one in by_draw])
         module = block_of(site) if scope == "block" else ""
-        rows.append(Randomised(site, scope, module, correlation, difference, apart, measure_of(site), draws))
+        rows.append(Randomised(site, scope, module, correlations, difference, apart, measure_of(site)))
     return tuple(rows)
 
 

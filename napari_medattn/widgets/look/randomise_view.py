@@ -37,8 +37,8 @@ class RandomiseView(QWidget):
 
     action = "Randomise"
     honest = (
-        "If the map stays as it was (correlation near 1), it shows the image or how the network is built, "
-        "not what was learned. The network in use is not touched: copies get the untrained weights."
+        "If the map stays as it was (correlation near 1) or turns upside down (near -1), it shows the image or how the "
+        "network is built, not what was learned. The network in use is not touched: copies get the untrained weights."
     )
 
     def __init__(self) -> None:
@@ -90,17 +90,20 @@ class RandomiseView(QWidget):
                 float(one.correlation[head]) if np.isfinite(one.correlation[head]) else None,
                 float(one.difference[head]),
                 float(one.divergence[head]),
-                MEANS[one.measure],
+                f"rank correlations: {', '.join(f'{draw:+.2f}' for draw in one.correlations[:, head])}\n"
+                f"apart: {MEANS[one.measure]}",
             )
             for one in found
             for head in range(one.site.heads)
         ]
-        own = [row.correlation for row in rows if row.correlation is not None and row.weights == SCOPES["block"]]
-        told = f"{np.mean(own):.2f} with its own block untrained" if own else "not defined: the map is constant"
-        self.words.setText(
-            f"{found[0].site.title}: rank correlation {told} (1: did not move, 0: unrelated; mean of "
-            f"{found[0].draws} sets of untrained weights)."
+        own = found[0].correlations[np.isfinite(found[0].correlations)]
+        told = (
+            f"{own.mean():+.2f} (from {own.min():+.2f} to {own.max():+.2f} over {len(found[0].correlations)} sets of "
+            f"untrained weights). 1: did not move, 0: unrelated"
+            if own.size
+            else "not defined, as the map is the same everywhere"
         )
+        self.words.setText(f"{found[0].site.title}, {SCOPES[found[0].scope]} untrained: rank correlation {told}.")
         self.table.fill(rows)
         self._show(True)
 
