@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from napari_medattn.models import AttentionSite
 
 REST_MS = 150  # how long the cursor rests before a 3-D network looks at the tile around it
+_NEARLY_ALL = 0.995  # of an answer's values lie below the upper limit of its colours
+_CALM = (0.5, 1.5)  # colours stay as they are while the next answer's limit differs by no more than this
 AHEAD = 3  # slices on either side that are made while nothing else is to do
 
 Wish = tuple[int, Callable[[], Steps]]  # a frame, and how it is made
@@ -224,9 +226,10 @@ class Live(QObject):
             if key not in before:
                 self._limits[key] = tuple(maps[key].contrast_limits)
             site = self.answers[key].site
-            highest = float(one_head(self.answers[key].values, self._head(site)).max())
-            if key not in before or highest > 1.5 * maps[key].contrast_limits[1]:
-                maps[key].contrast_limits = (0.0, max(2.0, highest))
+            values = one_head(self.answers[key].values, self._head(site))
+            highest = max(2.0, float(np.quantile(values, _NEARLY_ALL)))
+            if key not in before or not _CALM[0] < highest / maps[key].contrast_limits[1] < _CALM[1]:
+                maps[key].contrast_limits = (0.0, highest)
         self.redraw([key for key in maps if key in before or key in self.answers])
         self.answered.emit()
 
