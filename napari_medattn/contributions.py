@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from napari_medattn.layerdata import KEY, LayerData, class_names_of, labels_source, volume_to_layer
+from napari_medattn.store.journal import Journal
 
 PathOrPaths = str | Sequence[str]
 
@@ -32,7 +33,13 @@ def write_mask(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     from napari_medattn.data import write_labels
 
     labels = np.asarray(data)
+    # Whoever keeps the mask's edits on disk need not offer them back any more.
+    recorder = getattr(attributes.get("metadata", {}).get(KEY, {}).get("edits"), "recorder", None)
+    if isinstance(recorder, Journal):
+        recorder.saving()
     write_labels(path, labels, labels_source(labels, attributes), class_names_of(attributes))
+    if isinstance(recorder, Journal):
+        recorder.saved()
     return [path]
 
 

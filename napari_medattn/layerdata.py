@@ -118,14 +118,30 @@ def layer_to_volume(layer: Any) -> Volume:
 
 def mask_to_layer(prediction: Prediction, image: Any) -> LayerData:
     """A prediction's mask on the image layer that it was made from."""
-    labels = prediction.labels if prediction.volume.spatial_dims == 3 else prediction.labels[0]
     volume = prediction.volume
-    meta = {
-        "grid": volume.grid,
-        "header": volume.header,
-        "class_names": prediction.class_names,
-        "record": dict(prediction.record),
-    }
+    labels = prediction.labels if volume.spatial_dims == 3 else prediction.labels[0]
+    geometry = {"grid": volume.grid, "header": volume.header}
+    return labels_to_layer(labels, prediction.class_names, image, prediction.record, geometry)
+
+
+def labels_to_layer(
+    labels: NDArray[np.integer],
+    class_names: Sequence[str],
+    image: Any,
+    record: Mapping[str, Any],
+    geometry: Mapping[str, Any] | None = None,
+) -> LayerData:
+    """A mask on an image layer.
+
+    Args:
+        labels: ([Z,] Y, X) on the image's grid.
+        class_names: Names of the labels from 0.
+        image: The image layer.
+        record: How the mask was made.
+        geometry: What it is saved with, see `geometry_of`; the image's own if None.
+    """
+    geometry = geometry_of(image) if geometry is None else geometry
+    meta = {**geometry, "class_names": tuple(class_names), "record": dict(record)}
     return (
         labels,
         {
@@ -133,7 +149,7 @@ def mask_to_layer(prediction: Prediction, image: Any) -> LayerData:
             "opacity": 0.5,
             "metadata": {KEY: meta},
             **lying_on(image, labels.ndim),
-            **_classes(prediction.class_names),
+            **_classes(class_names),
         },
         "labels",
     )

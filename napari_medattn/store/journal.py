@@ -70,6 +70,7 @@ class Journal:
         self._file: int | None = None
         self._size = 0
         self._queue: list[bytes] = []
+        self._work: Callable[[], None] = _nothing
         # A lock that is taken on one thread is given back on another.
         self._lock = FileLock(path.with_suffix(".lock"), thread_local=False)
         self._told = False
@@ -119,7 +120,17 @@ class Journal:
                 temporary.write_bytes(b"".join(start))
             drop_bases(self.path, keep=sha)
 
+        self._work = work
         return work
+
+    def start_now(self) -> None:
+        """Do what `begin` left to do at once, for want of time to do it elsewhere; nothing is kept if that fails."""
+        try:
+            self._work()
+        except MedAttnError as error:
+            self.fail(error)
+        else:
+            self.settle()
 
     def settle(self) -> None:
         """Go over from queueing to writing."""
@@ -131,7 +142,7 @@ class Journal:
             self._write(b"".join(queue))
         self._told = self.state is State.BROKEN
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """The work did not succeed: nothing is kept for now, and that is told."""
         self._queue = []
         self._break(error if isinstance(error, MedAttnError) else SaveError(f"{error}", "Save the mask."))
@@ -296,6 +307,10 @@ def _past(
     frames += [to_frame("undo", {"time": edit.time}) for edit in undone]
     frames += [*confirmed, to_frame("locks", {"classes": sorted(locked)})]
     return frames
+
+
+def _nothing() -> None:
+    """There is nothing to do."""
 
 
 def _cut(file: int, size: int) -> None:

@@ -74,6 +74,11 @@ class Case:
         return tuple(self.mask.metadata[KEY]["class_names"]) if self.mask is not None else ()
 
     @property
+    def masks(self) -> dict[tuple[str, ...], tuple[Labels, EditWatch]]:
+        """All masks of the image with their watches, by their classes."""
+        return dict(self._masks)
+
+    @property
     def edited(self) -> int:
         """Voxels that a person edited."""
         return self.watch.log.edited_count if self.watch else 0

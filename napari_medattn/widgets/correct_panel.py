@@ -21,6 +21,8 @@ from qtpy.QtWidgets import (
 from napari_medattn.contributions import write_mask
 from napari_medattn.layerdata import KEY
 from napari_medattn.widgets.case import Case
+from napari_medattn.widgets.correct.keeping import Keeper
+from napari_medattn.widgets.correct.offer_line import OfferLine
 from napari_medattn.widgets.jobs import Job, Jobs, Steps
 from napari_medattn.widgets.parts import MessageLine, button, column, fit_rows, row
 from napari_medattn.widgets.session import Session
@@ -60,7 +62,9 @@ class CorrectPanel(QWidget):
         self.summary = QLabel()
         self.summary.setWordWrap(True)
         self.message = MessageLine()
-        column(self, self.table, row(self.confirm, self.save, stretch=0), self.summary, self.message)
+        self.keeper = Keeper(session, jobs)
+        self.offer = OfferLine(self.keeper)
+        column(self, self.offer, self.table, row(self.confirm, self.save, stretch=0), self.summary, self.message)
         self._rest = QTimer(self)
         self._rest.setSingleShot(True)
         self._rest.setInterval(_REST_MS)
@@ -73,6 +77,10 @@ class CorrectPanel(QWidget):
         session.viewer.dims.events.ndisplay.connect(self._name_confirm)
         session.edits_changed.connect(self._refresh_soon)
         session.mask_changed.connect(self.refresh)
+        session.notice.connect(self.message.say)
+        self.keeper.said.connect(self.message.say)
+        self.keeper.failed.connect(self.message.fail)
+        self.keeper.changed.connect(self._summarise)
         self.refresh()
 
     def refresh(self) -> None:
@@ -91,8 +99,16 @@ class CorrectPanel(QWidget):
             return
         self.message.say("")
         self._list_classes(case)
-        slices = case.confirmed_slices()
-        self.summary.setText(f"edited {case.edited:,} voxels, confirmed {slices} slice{'' if slices == 1 else 's'}")
+        self._summarise()
+
+    def _summarise(self) -> None:
+        """What was done, and what of it is safe."""
+        case = self.session.case
+        if case is None or case.mask is None:
+            return
+        slices, safe = case.confirmed_slices(), self.keeper.status
+        done = f"edited {case.edited:,} voxels, confirmed {slices} slice{'' if slices == 1 else 's'}"
+        self.summary.setText(f"{done} - {safe}" if safe else done)
 
     def confirm_slice(self) -> None:
         """Confirm the slice in view, or take it back."""
@@ -106,7 +122,13 @@ class CorrectPanel(QWidget):
             return None
         mask = self.session.case.mask
         labels = np.array(mask.data)
-        attributes = {"name": mask.name, "scale": mask.scale, "metadata": dict(mask.metadata)}
+        meta = {key: value for key, value in mask.metadata.get(KEY, {}).items() if key != "edits"}
+        attributes = {"name": mask.name, "scale": mask.scale, "metadata": {KEY: meta}}
+        saved = self.keeper.saving()
+
+        def done(_: Any) -> None:
+            saved()
+            self.message.say(f"Saved {path}.")
 
         def steps() -> Steps:
             yield from ()
@@ -115,7 +137,7 @@ class CorrectPanel(QWidget):
         return self.jobs.start(
             f"saving {mask.name}",
             steps,
-            on_done=lambda _: self.message.say(f"Saved {path}."),
+            on_done=done,
             on_error=self.message.fail,
         )
 
@@ -146,7 +168,8 @@ class CorrectPanel(QWidget):
         def steps() -> Steps:
             counts = np.zeros(classes, np.int64)
             for part in labels.reshape(-1, *labels.shape[-2:]):
-                counts += np.bincount(part.ravel(), minlength=classes)[:classes]
+                known = part[(part >= 0) & (part < classes)].astype(np.intp)  # a mask may hold any label
+                counts += np.bincount(known, minlength=classes)
                 yield
             return counts
 

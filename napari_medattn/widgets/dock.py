@@ -76,7 +76,7 @@ class AttentionDock(QWidget):
             viewer.bind_key(keys, action, overwrite=True)
         self._leave = _farewell(
             viewer,
-            [self.jobs, self.look.asking, self.look.borders, self.look.live, self.session],
+            [self.correct.keeper, self.jobs, self.look.asking, self.look.borders, self.look.live, self.session],
             list(self._shortcuts),
         )
         self.destroyed.connect(self._leave)

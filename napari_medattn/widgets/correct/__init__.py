@@ -1,0 +1,1 @@
+"""Correct: small panels over the mask, its edits and its classes."""

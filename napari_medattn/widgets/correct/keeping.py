@@ -1,0 +1,361 @@
+"""`Keeper`: puts every mask that is worked on under a journal, and finds work that was never saved.
+
+Whatever takes time (telling which scan it is, writing the mask that a journal starts from, reading a journal again)
+runs in jobs; a stroke itself is written at once, where the log hears of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from napari.layers import Labels
+from psygnal import Signal
+from qtpy.QtCore import QTimer
+
+from napari_medattn.errors import InputError, MedAttnError, SaveError
+from napari_medattn.layerdata import KEY, labels_to_layer, layer_place
+from napari_medattn.store.edits import EditLog
+from napari_medattn.store.journal import Journal, State
+from napari_medattn.store.journal_header import Header
+from napari_medattn.store.journals import forget, free_path, in_use, sweep, unsaved_work
+from napari_medattn.store.replay import Replayed, Unsaved, replay
+from napari_medattn.store.scan_id import scan_id
+from napari_medattn.widgets.case import Case
+from napari_medattn.widgets.jobs import Jobs, Steps
+from napari_medattn.widgets.session import Session
+
+_LOOK_MS = 5000  # how often to bring what was written to the disk itself, and to try again what could not be written
+_ELSEWHERE = "This mask is open elsewhere too: what you do here is kept apart from that."
+_LARGE = 100  # a journal larger than this part of its mask is written anew when the mask is saved
+
+
+@dataclass(eq=False)
+class _Kept:
+    """What is known of a case."""
+
+    scan: str | None = None
+    offers: list[Unsaved] = field(default_factory=list)
+
+
+class Keeper:
+    """Keeps the masks of one session on disk.
+
+    Args:
+        session: The dock's session.
+        jobs: The dock's jobs.
+    """
+
+    changed = Signal()  # offers, or what is safe
+    said = Signal(str)
+    failed = Signal(object)  # an error, told once
+
+    def __init__(self, session: Session, jobs: Jobs) -> None:
+        self.session, self.jobs = session, jobs
+        self._cases: dict[Case, _Kept] = {}
+        self._open: list[tuple[Labels, Journal, EditLog]] = []
+        self._timer = QTimer()
+        self._timer.setInterval(_LOOK_MS)
+        self._timer.timeout.connect(self._look_after)
+        self._timer.start()
+        session.image_changed.connect(self.attend)
+        session.images_changed.connect(self._prune)
+        session.mask_changed.connect(self.attend)
+        session.edits_changed.connect(self._follow_log)
+        self.attend()
+
+    def attend(self) -> None:
+        """See to the case at hand: tell which scan it is, look for unsaved work, keep its mask."""
+        self._prune()
+        case = self.session.case
+        if case is None:
+            self.changed.emit()
+        elif case not in self._cases:
+            self._know(case)
+        else:
+            self._keep(case)
+
+    @property
+    def offers(self) -> list[Unsaved]:
+        """Unsaved work on the scan at hand, newest first."""
+        known = self._cases.get(self.session.case) if self.session.case is not None else None
+        if known is None or self.session.case is None:
+            return []
+        recorders = [watch.log.recorder for _, watch in self.session.case.masks.values()]
+        mine = {recorder.path for recorder in recorders if isinstance(recorder, Journal)}
+        return [offer for offer in known.offers if offer.path not in mine]
+
+    @property
+    def status(self) -> str:
+        """What of the mask at hand is safe on disk, in a few words."""
+        journal = self.journal
+        if journal is None:
+            return ""
+        if journal.state is State.BROKEN:
+            return "NOT safe on disk"
+        if journal.state is not State.OPEN or journal.written is None:
+            return "being put on disk"
+        return f"safe on disk {clock(journal.written)}"
+
+    @property
+    def journal(self) -> Journal | None:
+        """The journal of the mask at hand."""
+        case = self.session.case
+        return None if case is None or case.watch is None else self._of(case.watch.log)
+
+    def saving(self) -> Callable[[], None]:
+        """To be called when the mask at hand is about to be saved; what it returns, when that is done."""
+        journal = self.journal
+        if journal is None:
+            return lambda: None
+        journal.saving()
+
+        def saved() -> None:
+            journal.saved()
+            kept = next((kept for kept in self._open if kept[1] is journal), None)
+            if kept is not None and journal.size > kept[0].data.nbytes // _LARGE:
+                self._begin(*kept)
+
+        return saved
+
+    def bring_back(self, offer: Unsaved) -> None:
+        """Show the mask that a journal leads to, with its undo steps, and go on with that journal."""
+        case, known = self.session.case, self._cases.get(self.session.case) if self.session.case else None
+        if case is None or known is None or known.scan is None:
+            return
+        if not self._may_replace(case, offer):
+            self.said.emit("The mask in view has edits of its own: save it and remove its layer first.")
+            return
+        scan, image = known.scan, case.image
+        journal = Journal(offer.path, offer.header, self._trouble)
+
+        def steps() -> Steps:
+            yield
+            journal.claim()
+            try:
+                offer.header.check(scan, layer_place(image).grid)
+                return replay(offer.path)
+            except MedAttnError:
+                journal.close()
+                raise
+
+        self.jobs.start(
+            "bringing edits back",
+            steps,
+            on_done=lambda found: self._show(case, offer, journal, found),
+            on_error=self.failed.emit,
+        )
+
+    def forget(self, offer: Unsaved) -> None:
+        """Offer a journal no more."""
+        try:
+            forget(offer.path)
+        except OSError as error:
+            self.failed.emit(SaveError(f"{offer.path} could not be written: {error.strerror}.", "Delete it by hand."))
+            return
+        for known in self._cases.values():
+            known.offers = [other for other in known.offers if other.path != offer.path]
+        self.changed.emit()
+
+    def close(self) -> None:
+        """Let go of all journals; what they hold stays."""
+        self._timer.stop()
+        for mask, journal, _ in self._open:
+            _flush(mask)
+            self._finish(journal)
+        self._open = []
+
+    # -- which scan, and what of it was not saved
+
+    def _know(self, case: Case) -> None:
+        known = self._cases[case] = _Kept()
+        image = case.image
+        try:
+            grid = layer_place(image).grid
+        except InputError:
+            return
+
+        def steps() -> Steps:
+            yield
+            scan = scan_id(image.data, grid)
+            yield
+            sweep()
+            return scan, unsaved_work(scan)
+
+        def done(found: tuple[str, list[Unsaved]]) -> None:
+            known.scan, known.offers = found
+            self._keep(case)
+            self.changed.emit()
+
+        self.jobs.start("looking for unsaved edits", steps, on_done=done, on_error=self.failed.emit, quiet=True)
+
+    def _look_again(self, case: Case) -> None:
+        known = self._cases[case]
+        scan = known.scan
+        if scan is None:
+            return
+
+        def steps() -> Steps:
+            yield
+            return unsaved_work(scan)
+
+        def done(found: list[Unsaved]) -> None:
+            known.offers = found
+            self.changed.emit()
+
+        self.jobs.start("looking for unsaved edits", steps, on_done=done, on_error=self.failed.emit, quiet=True)
+
+    # -- keeping
+
+    def _keep(self, case: Case) -> None:
+        """Put the case's masks under journals, those that are under none."""
+        scan = self._cases[case].scan
+        for names, (mask, watch) in case.masks.items() if scan is not None else ():
+            grid = layer_place(case.image).grid
+            fits = grid.shape[-mask.ndim :] == mask.data.shape and isinstance(mask.data, np.ndarray)
+            if scan is None or not fits or self._of(watch.log) is not None:
+                continue
+            journal = watch.log.recorder
+            if not isinstance(journal, Journal):  # else the dock was closed, and goes on where it was
+                if in_use(scan, names):
+                    self.said.emit(_ELSEWHERE)
+                record = mask.metadata[KEY].get("record", {})
+                header = Header.of(scan, grid, watch.labels, names, record)
+                journal = Journal(free_path(scan, names), header)
+            journal.on_trouble = self._trouble
+            self._open.append((mask, journal, watch.log))
+            self._begin(mask, journal, watch.log)
+
+    def _begin(self, mask: Labels, journal: Journal, log: EditLog) -> None:
+        was_broken = journal.state is State.BROKEN
+        labels = np.asarray(mask.data)
+        _flush(mask)
+        log.reconcile(labels)
+        work = journal.begin(log, labels)
+
+        def steps() -> Steps:
+            yield
+            work()
+
+        def done(_: Any) -> None:
+            if journal.state is State.STARTING:
+                journal.settle()
+                if was_broken:
+                    self.said.emit("Your edits are safe on disk again.")
+            self.changed.emit()
+
+        def failed(error: BaseException) -> None:
+            journal.fail(error)
+            self.changed.emit()
+
+        self.jobs.start("keeping edits safe", steps, on_done=done, on_error=failed, quiet=True)
+        self.changed.emit()
+
+    def _trouble(self, error: MedAttnError) -> None:
+        self.failed.emit(
+            SaveError(
+                f"Your edits are not safe on disk for now: {error.problem}", "You can go on; save the mask to be safe."
+            )
+        )
+        self.changed.emit()
+
+    def _look_after(self) -> None:
+        """Now and then: bring what was written to the disk itself, and try again what could not be written."""
+        for mask, journal, log in self._open:
+            if journal.state is State.BROKEN:
+                self._begin(mask, journal, log)
+            elif not journal.synced:
+                self.jobs.start(
+                    "keeping edits safe", _syncing(journal), on_done=_nothing, on_error=self.failed.emit, quiet=True
+                )
+
+    def _follow_log(self) -> None:
+        """A mask of another shape has another log; the old one's journal keeps what it holds."""
+        case = self.session.case
+        if case is not None and case.watch is not None and self._of(case.watch.log) is None:
+            self.attend()
+
+    def _prune(self) -> None:
+        """Let go of journals whose mask is gone; their work is offered back."""
+        layers = self.session.viewer.layers
+        logs = [watch.log for case in self._cases for _, watch in case.masks.values()]
+        gone = [kept for kept in self._open if kept[0] not in layers or not any(kept[2] is log for log in logs)]
+        for kept in gone:
+            self._open.remove(kept)
+            _flush(kept[0])
+            self._finish(kept[1])
+        for case in [case for case in self._cases if case.image not in layers]:
+            del self._cases[case]
+        if gone and self.session.case in self._cases:
+            self._look_again(self.session.case)
+
+    @staticmethod
+    def _finish(journal: Journal) -> None:
+        """Close a journal, whole if that is possible."""
+        if journal.state is State.STARTING:
+            journal.start_now()  # nobody will be called back any more
+        journal.close()
+
+    def _of(self, log: EditLog) -> Journal | None:
+        return next((journal for _, journal, kept in self._open if kept is log), None)
+
+    # -- bringing back
+
+    @staticmethod
+    def _may_replace(case: Case, offer: Unsaved) -> bool:
+        """Whether no mask of these classes holds work that would be put aside."""
+        found = case.masks.get(offer.header.class_names)
+        return found is None or not (found[1].log.edited_count or found[1].log.confirmations)
+
+    def _show(self, case: Case, offer: Unsaved, journal: Journal, found: Replayed) -> None:
+        if case.image not in self.session.viewer.layers or not self._may_replace(case, offer):
+            journal.close()
+            return
+        names, header = offer.header.class_names, found.header
+        if names in case.masks:
+            self.session.viewer.layers.remove(case.masks[names][0])
+        record = {**header.made_by, "image": case.image.name}
+        data, kwargs, _ = labels_to_layer(found.labels, names, case.image, record)
+        kwargs["metadata"][KEY]["edits"] = found.log
+        layer = self.session.viewer.add_labels(data, **kwargs)
+        layer.contour = 1
+        journal.resume(found.log, found.end)
+        self._open.append((layer, journal, found.log))
+        case.adopt(layer)
+        lost = " What was being written when it ended is lost." if found.torn else ""
+        self.said.emit(f"Brought back: {describe(offer)}.{lost}")
+        self.changed.emit()
+
+
+def describe(offer: Unsaved) -> str:
+    """Unsaved work in a few words, e.g. "17 edits of 14:02"."""
+    parts = [(offer.edits, "edit"), (offer.confirmations, "confirmation")]
+    words = [f"{count:,} {word}{'' if count == 1 else 's'}" for count, word in parts if count]
+    return f"{' and '.join(words) or 'changes'} of {clock(offer.last)}"
+
+
+def clock(when: float) -> str:
+    """A moment for people: the time of day, with the date if it was not today."""
+    then, now = time.localtime(when), time.localtime()
+    return time.strftime("%H:%M" if then[:3] == now[:3] else "%d %b %H:%M", then)
+
+
+def _flush(mask: Labels) -> None:
+    """Let napari report what has been painted of a stroke so far."""
+    with mask.block_history():
+        pass
+
+
+def _syncing(journal: Journal) -> Callable[[], Steps]:
+    def steps() -> Steps:
+        yield
+        journal.sync()
+
+    return steps
+
+
+def _nothing(_: Any) -> None:
+    """Nothing is to be done."""
