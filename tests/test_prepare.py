@@ -176,6 +176,12 @@ class TestNeighbours:
         stack = np.zeros((1, 3, 2, 2), np.float32)
         assert with_neighbours(stack, 0) is stack
 
+    def test_slices_of_one_channel_are_held_once(self):
+        stack = np.zeros((1, 5, 2, 2), np.float32)
+        found = with_neighbours(stack, 1)
+        assert np.shares_memory(found[0, 2], found[1, 1])
+        assert not found.flags.writeable
+
     def test_results_come_back_in_the_shape_of_the_scan(self):
         array = np.random.default_rng(0).random((1, 4, 6, 6)).astype(np.float32)
         volume = Volume(array, Grid.from_spacing((4, 6, 6), (1, 1, 1)), name="scan")

@@ -123,14 +123,15 @@ def normalise(values: NDArray[np.generic], how: Preparation) -> Float:
 
 
 def with_neighbours(values: Float, count: int) -> Float:
-    """(C, Z, Y, X) -> ((2 count + 1) C, Z, Y, X): each slice together with ``count`` slices on either side."""
+    """(C, Z, Y, X) -> ((2 count + 1) C, Z, Y, X): each slice together with ``count`` slices on either side.
+
+    Of an image of one channel the result is a view that cannot be written to: slices are not held several times.
+    """
     if not count:
         return values
-    last = values.shape[1] - 1
-    positions = np.arange(values.shape[1])
-    return np.concatenate(
-        [values[:, np.clip(positions + offset, 0, last)] for offset in range(-count, count + 1)], dtype=np.float32
-    )
+    padded = np.pad(values, ((0, 0), (count, count), (0, 0), (0, 0)), mode="edge")
+    beside = np.lib.stride_tricks.sliding_window_view(padded, 2 * count + 1, axis=1)  # (C, Z, Y, X, slices)
+    return np.moveaxis(beside, -1, 0).reshape(-1, *values.shape[1:])
 
 
 def resample(values: NDArray[np.generic], shape: tuple[int, int, int], order: int = 1) -> Float:
