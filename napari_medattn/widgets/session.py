@@ -82,12 +82,12 @@ class Session:
         if self._image is None:
             return None
         if self._image not in self._cases:
-            self._cases[self._image] = self._new_case(self._image)
+            self._begin_case(self._image)
         return self._cases[self._image]
 
-    def _new_case(self, image: Image) -> Case:
+    def _begin_case(self, image: Image) -> None:
         """A case whose changes are heard as the session's own, so that panels need not follow it."""
-        case = Case(self.viewer, image)
+        case = self._cases[image] = Case(self.viewer, image)
         # psygnal cannot tell how many arguments its own emitters take, hence the lambdas.
         case.mask_changed.connect(lambda: self.mask_changed.emit())  # noqa: PLW0108
         case.edits_changed.connect(lambda: self.edits_changed.emit())  # noqa: PLW0108
@@ -96,7 +96,6 @@ class Session:
         for mask in self.viewer.layers:
             if isinstance(mask, Labels) and belongs(mask, image):
                 case.adopt(mask)
-        return case
 
     @property
     def checkpoint(self) -> Checkpoint | None:
@@ -141,9 +140,12 @@ class Session:
         present = set(self.images)
         for image in [image for image in self._cases if image not in present]:
             self._cases.pop(image).close()
+        before = self._image
+        if before not in present:
+            self._image = self.images[-1] if present else None
         self.images_changed.emit()
-        if self._image not in present:
-            self.image = self.images[-1] if present else None
+        if self._image != before:
+            self.image_changed.emit()
         if event is not None and event.type == "inserted":
             self._welcome(event.value)
 
