@@ -317,6 +317,7 @@ class Case:
     def _swapped(self, event: Any = None) -> None:
         """The layer shows another image now."""
         self.scene = None
+        self.maps_changed.emit()
 
     def _removed(self, event: Any) -> None:
         # napari hands plugins proxies of layers, which equal the layer but are not identical to it.
