@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="What to measure: models.")],
+    name: Annotated[str, typer.Argument(help="What to measure: models, attention.")],
     quick: Annotated[bool, typer.Option("--quick", help="The main figures only, within a minute.")] = False,
-    compiled: Annotated[bool, typer.Option("--compile", help="Also with torch.compile; takes minutes.")] = False,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="models: also with torch.compile; takes minutes.")
+    ] = False,
     data: Annotated[
-        Path | None, typer.Option(help="Data folder on which shipped checkpoints are compared in both precisions.")
+        Path | None,
+        typer.Option(help="models: data folder on which shipped checkpoints are compared in both precisions."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
@@ -35,7 +38,10 @@ def bench(
     if name not in benchmarks:
         near = difflib.get_close_matches(name, benchmarks, n=1)
         raise InputError(f"There is no benchmark {name!r}.", f"Use {' or '.join(near or benchmarks)}.")
-    rows: list[Row] = run(benchmarks[name](quick=quick, compiled=compiled, data=data))
+    extra = {"compiled": compiled, "data": data} if name == "models" else {}
+    if not extra and (compiled or data is not None):
+        raise InputError(f"{name} is measured without --compile and --data.", "They belong to models.")
+    rows: list[Row] = run(benchmarks[name](quick=quick, **extra))
     if as_json:
         print_json({"rows": [row.to_json() for row in rows]})
         return
@@ -48,6 +54,6 @@ def bench(
 
 
 def _benchmarks() -> dict[str, Callable[..., Generator[Any, None, Any]]]:
-    from napari_medattn.bench import models
+    from napari_medattn.bench import attention, models
 
-    return {"models": models.measure}
+    return {"attention": attention.measure, "models": models.measure}
