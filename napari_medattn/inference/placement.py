@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from napari_medattn.data import Prepared
 
@@ -30,11 +31,12 @@ class Placement:
     def __init__(self, prepared: Prepared, padded: Sequence[int], stride: Sequence[int]) -> None:
         self.shape: tuple[int, int, int] = prepared.source.grid.shape
         self._order = prepared.turn.order
-        self._matrices: list[Float] = []  # in the order of the map's axes: (source voxels, map positions)
+        self._matrices: list[sparse.csr_array] = []  # in the order of the map's axes: (source voxels, map positions)
         for axis, flipped in enumerate(prepared.turn.flips):
             inside = prepared.array.shape[1 + axis]
             matrix = _linear(padded[axis] // stride[axis], padded[axis])[:inside]
             matrix = _linear(inside, prepared.turned_shape[axis]) @ matrix
+            matrix.eliminate_zeros()
             self._matrices.append(matrix[::-1] if flipped else matrix)
 
     @property
@@ -47,8 +49,8 @@ class Placement:
         """The map positions (Z, Y, X) that a box of the image shows."""
         spans = []
         for axis, matrix in enumerate(self._matrices):
-            used = np.flatnonzero(matrix[box[self._order[axis]]].any(axis=0))
-            spans.append(slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 0))
+            used = matrix[box[self._order[axis]]].indices
+            spans.append(slice(int(used.min()), int(used.max()) + 1) if used.size else slice(0, 0))
         return spans[0], spans[1], spans[2]
 
     def draw(self, values: Float, box: Box, have: Sequence[NDArray[np.bool_] | None] = (None, None, None)) -> Float:
@@ -64,23 +66,17 @@ class Placement:
             (N, *box) float32.
         """
         spans = self.needed(box)
+        rows = [self._matrices[axis][box[self._order[axis]]][:, spans[axis]] for axis in range(3)]
         result: NDArray[np.float32] = np.asarray(values, np.float32)
         unknown: list[tuple[int, NDArray[np.bool_]]] = []
-        for axis in range(3):
-            rows = self._matrices[axis][box[self._order[axis]], spans[axis]]
-            known = have[axis]
+        for axis, known in enumerate(have):
             if known is not None and not known.all():
                 hidden = np.expand_dims(~known, tuple(d for d in range(4) if d != axis + 1))
                 result = np.where(hidden, np.float32(0), result)
-                unknown.append((axis, rows @ known.astype(np.float32) < _COMPLETE))
+                unknown.append((axis, rows[axis] @ known.astype(np.float32) < _COMPLETE))
         # The axis that shrinks most goes first, which for a slice leaves little to do for the others.
-        ratio = [
-            self._matrices[axis][box[self._order[axis]]].shape[0] / max(1, result.shape[axis + 1]) for axis in range(3)
-        ]
-        for axis in np.argsort(ratio):
-            rows = self._matrices[axis][box[self._order[axis]], spans[axis]]
-            if rows.shape[0] != rows.shape[1] or not np.array_equal(rows, np.eye(len(rows), dtype=rows.dtype)):
-                result = np.moveaxis(np.tensordot(rows, result, axes=(1, axis + 1)), 0, axis + 1)
+        for axis in np.argsort([some.shape[0] / max(1, some.shape[1]) for some in rows]):
+            result = _apply(rows[axis], result, int(axis) + 1)
         for axis, missing in unknown:
             result = np.array(result)
             result[(slice(None), *(missing if a == axis else slice(None) for a in range(3)))] = np.nan
@@ -88,15 +84,24 @@ class Placement:
         return np.ascontiguousarray(result.transpose(0, *(int(axis) + 1 for axis in back)), dtype=np.float32)
 
 
-def _linear(size: int, target: int) -> Float:
+def _apply(rows: sparse.csr_array, values: Float, axis: int) -> Float:
+    """Interpolate along one axis; a row of weights has few that are not zero, so dense algebra would be a waste."""
+    if rows.shape[0] == rows.shape[1] == rows.nnz and (rows.indices == np.arange(rows.nnz)).all():
+        return values
+    ahead = np.moveaxis(values, axis, 0)
+    found = rows @ ahead.reshape(len(ahead), -1)
+    return np.moveaxis(found.reshape(-1, *ahead.shape[1:]), 0, axis)
+
+
+def _linear(size: int, target: int) -> sparse.csr_array:
     """Weights (target, size) of linear interpolation between voxel centres; the outermost voxels go on outside."""
     if size == target:
-        return np.eye(size, dtype=np.float32)
+        return sparse.eye_array(size, dtype=np.float32, format="csr")
     at = np.clip((np.arange(target) + 0.5) * size / target - 0.5, 0, size - 1)
     low = np.minimum(at.astype(int), max(size - 2, 0))
-    weights = np.zeros((target, size), np.float32)
-    rows = np.arange(target)
-    weights[rows, low] = 1 - (at - low)
-    if size > 1:
-        weights[rows, low + 1] = at - low
-    return weights
+    high = np.minimum(low + 1, size - 1)
+    weights = np.stack([1 - (at - low), at - low if size > 1 else np.zeros(target)], axis=1).astype(np.float32)
+    columns, ends = np.stack([low, high], axis=1), 2 * np.arange(target + 1)
+    found = sparse.csr_array((weights.ravel(), columns.ravel(), ends), shape=(target, size))
+    found.eliminate_zeros()
+    return found

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from napari_medattn.layerdata import layer_place, map_to_layer
 from napari_medattn.widgets.case import Case
-from napari_medattn.widgets.look.lazy import Box, lazy_map
+from napari_medattn.widgets.look.lazy import Box, LazyMap
 from napari_medattn.widgets.look.view import frames_in_view
 from napari_medattn.widgets.session import Session
 
@@ -42,7 +42,7 @@ class MapLayers:
 
         place = layer_place(case.image)
         z, y, x = place.grid.shape
-        data = lazy_map((z, y, x), place.spatial_dims, lambda box: self._draw(case, site.key, box))
+        data = LazyMap((z, y, x), place.spatial_dims, lambda box: self._draw(case, site.key, box))
         known = self._seen(case, site.key)
         limits = display_limits(site, known if known is not None else np.zeros(1, np.float32))
         case.put_map(site.key, map_to_layer(site, data, case.image, record, limits))
