@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from napari_medattn.layerdata import KEY
-from napari_medattn.store.edit import fitted, overlap
+from napari_medattn.store.edit import common_places, fitted, overlap
 from napari_medattn.store.edits import Edit, EditLog, Labels
+from napari_medattn.widgets.layer_history import LayerHistory
 
 _LOG, _LOG_OF = "edits", "edits_of"
 _HANDS = ("paint", "erase", "fill", "polygon")
@@ -44,6 +45,7 @@ class EditWatch:
         self._on_change, self._on_refused = on_change, on_refused
         self._tool: str | None = None
         self._moving = False
+        self._history = LayerHistory()
         self._pending: list[Edit] = []  # refused, but not yet in the mask
         self._refused: list[Edit] = []
         layer.events.paint.connect(self._painted)
@@ -136,16 +138,18 @@ class EditWatch:
         self.layer.data_setitem(np.unravel_index(edit.places, edit.shape), fitted(values, self.labels.dtype))
 
     def _painted(self, event: Any) -> None:
-        if self._moving:
-            return
         mode = str(self.layer.mode)
         tool = self._tool or (mode if mode in _HANDS else "other tool")
         edit = Edit.from_atoms(event.value, self.log.shape, tool=tool, human=self._tool is None)
         if edit is None:
             return
+        if self._moving:
+            self._history.note(edit)
+            return
         self._refused = [refused for refused in self._refused if not overlap(refused.box, edit.box)]
         allowed = self._allowed(edit) if edit.human else edit
         if allowed is not None:
+            self._history.note(allowed)
             self.log.append(allowed)
             self._on_change()
 
@@ -181,8 +185,30 @@ class EditWatch:
         again = [edit for edit in self._refused if edit not in self._pending and edit.stands_in(self.labels)]
         self._pending += [edit for edit in again if self.log.is_locked(edit.before).all()]
         self._drawn()
-        if self.log.follow(self.labels):
+        if self._moving or self._tool is not None:
+            return  # what is being written is reported when all of it is there
+        if self._follow():
             self._on_change()
+
+    def _follow(self) -> bool:
+        """Notice what was undone or redone by somebody else; tells whether anything was."""
+        count = len(self.log)
+        followed = self.log.follow(self.labels)
+        back = self.log.redoable[: max(0, count - len(self.log))]
+        noticed = [(step.places, step.before) for step in reversed(back)]
+        noticed += [(step.places, step.after) for step in self.log.edits[count:]]
+        for move in self._history.moves(self.labels):
+            # napari may undo what the log has forgotten, because it could not be redone any more.
+            said = move.before.copy()
+            for places, values in noticed:
+                mine, theirs = common_places(places, move.places)
+                said[theirs] = values[mine]
+            whole = Edit(self.log.shape, move.places, said, move.after, "undone elsewhere", human=False)
+            unnoticed = whole.only(said != move.after)
+            if unnoticed is not None:
+                self.log.append(unnoticed)
+                followed = True
+        return followed
 
     def _assigned(self, event: Any = None) -> None:
         """An array was assigned: a new one, or the old one because somebody had written into it."""
@@ -196,6 +222,7 @@ class EditWatch:
         self.flush()  # what was painted of a stroke lies in the old array
         old, self._data = self.labels, self.layer.data
         self._pending, self._refused = [], []
+        self._history.forget()
         if self.labels.shape == self.log.shape:
             self.log.replace(old, self.labels)
         else:
