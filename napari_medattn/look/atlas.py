@@ -15,6 +15,7 @@ from napari_medattn.inference import AttentionMap
 from napari_medattn.inference.placement import Box
 from napari_medattn.inference.predictor import to_numpy
 from napari_medattn.look.batches import tiles_at_once
+from napari_medattn.look.part_of_map import draw_part
 from napari_medattn.look.query import Answer, can_ask
 from napari_medattn.look.scene import Glance, Scene, Spot
 
@@ -193,16 +194,11 @@ class Atlas:
 
     def draw_answer(self, answer: Answer, head: int | None, box: Box) -> Float:
         """What a voxel was answered, on a box (Z, Y, X) of the image; nan outside the voxel's tile."""
-        key, spot = answer.site.key, answer.spot
-        values = one_head(answer.values, head)
-        placement = self.scene.placement(key)
-        spans = placement.needed(box)
-        start, stride = self.scene.starts(spot.frame)[spot.tile], self.scene.stride(key)
-        begin = [first // step for first, step in zip(start, stride, strict=True)]
-        z, y, x = (slice(first, first + size) for first, size in zip(begin, values.shape[1:], strict=True))
-        patch = _Patch(spans)
-        patch.put(values, (z, y, x))
-        drawn: Float = placement.draw(patch.values, box, patch.known)[0]
+        scene, key, spot = self.scene, answer.site.key, answer.spot
+        start = scene.starts(spot.frame)[spot.tile]
+        begin = tuple(first // step for first, step in zip(start, scene.stride(key), strict=True))
+        slice_of = scene.prepared if scene.flat else None
+        drawn: Float = draw_part(scene.placement(key), one_head(answer.values, head), begin, box, slice_of)[0]
         return drawn
 
     def show(self, frame: int, keys: Iterable[str]) -> None:

@@ -17,6 +17,7 @@ from napari_medattn.errors import GeometryError, InputError
 from napari_medattn.inference import Predictor
 from napari_medattn.inference.placement import Box, Placement
 from napari_medattn.look.batches import VOXELS
+from napari_medattn.look.part_of_map import nearest_voxels
 from napari_medattn.look.scene import Scene
 from napari_medattn.models.convolution import resize
 
@@ -110,25 +111,12 @@ class FrameInput:
         placement = Placement(scene.prepared, scene.plan.padded, (1, 1, 1))
         spans: list[slice] = [slice(0, 0)] * 3
         for axis, inside in enumerate(self.box):
-            spans[scene.prepared.turn.order[axis]] = self._covered(axis, inside)
+            spans[scene.prepared.turn.order[axis]] = nearest_voxels(scene.prepared, axis, inside)
         box = (spans[0], spans[1], spans[2])
         for axis, (needed, inside) in enumerate(zip(placement.needed(box), self.box, strict=True)):
             at = np.arange(needed.start, needed.stop).clip(inside.start, inside.stop - 1) - inside.start
             values = values.take(at, axis=axis + 1)
         return placement.draw(values, box), box
-
-    def _covered(self, axis: int, inside: slice) -> slice:
-        """The voxels along a source axis that are nearest to prepared voxels ``inside``, at least one."""
-        prepared = self.scene.prepared
-        size, turned = prepared.array.shape[1 + axis], prepared.turned_shape[axis]
-        nearest = ((np.arange(turned) + 0.5) * size / turned).astype(int).clip(0, size - 1)
-        found = np.flatnonzero((nearest >= inside.start) & (nearest < inside.stop))
-        if not found.size:
-            found = np.array([min(int((inside.start + 0.5) * turned / size), turned - 1)])
-        first, last = int(found[0]), int(found[-1])
-        if prepared.turn.flips[axis]:
-            first, last = turned - 1 - last, turned - 1 - first
-        return slice(first, last + 1)
 
     def _crop(self, values: Float) -> Float:
         z, y, x = self.plan.shape

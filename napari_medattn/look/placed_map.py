@@ -15,6 +15,7 @@ from napari_medattn.errors import InputError
 from napari_medattn.geometry import Grid, Triple
 from napari_medattn.inference import Prediction
 from napari_medattn.inference.placement import Box, Placement
+from napari_medattn.look.part_of_map import draw_part
 from napari_medattn.models import AttentionSite
 
 Float = NDArray[np.float32]
@@ -124,37 +125,9 @@ class PlacedMap:
         Returns:
             (n, *box) float32; nan where the map is not known.
         """
-        spans = self.placement.needed(box)
-        block = np.zeros((len(self.values), *(span.stop - span.start for span in spans)), np.float32)
-        have, target, source = [], [], []
-        for axis, (span, begin, size) in enumerate(zip(spans, self.begin, self.values.shape[1:], strict=True)):
-            there = np.arange(span.start, span.stop) - begin
-            if axis == 0 and self._single_slice:
-                there = np.zeros_like(there)  # between slices there is nothing to interpolate
-            known = (there >= 0) & (there < size)
-            have.append(known)
-            target.append(np.flatnonzero(known))
-            source.append(there[known])
-        every = np.arange(len(block))
-        block[np.ix_(every, *target)] = self.values[np.ix_(every, *source)]
-        drawn = self._counted(self.placement.draw(block, box, have))
-        if self._single_slice:
-            across = self.prepared.turn.order[0]
-            elsewhere = ~self._shows_slice()[box[across]]
-            drawn[(slice(None), *(elsewhere if axis == across else slice(None) for axis in range(3)))] = np.nan
-        return drawn
-
-    @property
-    def _single_slice(self) -> bool:
-        """Whether only one of several prepared slices is known: what a 2-D network answers about a voxel."""
-        return self.values.shape[1] == 1 < self.padded[0] and self.stride[0] == 1
-
-    def _shows_slice(self) -> NDArray[np.bool_]:
-        """Which of the image's slices lie in the one that is known."""
-        turned, prepared = self.prepared.turned_shape[0], self.prepared.array.shape[1]
-        slices = np.minimum(((np.arange(turned) + 0.5) * prepared / turned).astype(int), prepared - 1)
-        shown: NDArray[np.bool_] = slices == self.begin[0]
-        return shown[::-1] if self.prepared.turn.flips[0] else shown
+        single = self.values.shape[1] == 1 < self.padded[0] and self.stride[0] == 1  # what a 2-D network answers
+        slice_of = self.prepared if single else None
+        return self._counted(draw_part(self.placement, self.values, self.begin, box, slice_of))
 
     def slabs(self) -> Iterator[Float]:
         """The map on the image as slabs (z, Y, X) of bounded size: all of the first head, then the next."""
