@@ -38,6 +38,7 @@ class Placement:
             matrix = _linear(inside, prepared.turned_shape[axis]) @ matrix
             matrix.eliminate_zeros()
             self._matrices.append(matrix[::-1] if flipped else matrix)
+        self._latest: tuple[list[tuple[int, int]], Box, list[sparse.csr_array]] | None = None
 
     @property
     def everything(self) -> Box:
@@ -47,11 +48,23 @@ class Placement:
 
     def needed(self, box: Box) -> Box:
         """The map positions (Z, Y, X) that a box of the image shows."""
-        spans = []
+        return self._cut(box)[0]
+
+    def _cut(self, box: Box) -> tuple[Box, list[sparse.csr_array]]:
+        """`needed`, and each axis's matrix from there onto the box; the latest are kept, as many maps share them."""
+        asked, latest = [(span.start, span.stop) for span in box], self._latest
+        if latest is not None and latest[0] == asked:
+            return latest[1], latest[2]
+        spans, rows = [], []
         for axis, matrix in enumerate(self._matrices):
-            used = matrix[box[self._order[axis]]].indices
-            spans.append(slice(int(used.min()), int(used.max()) + 1) if used.size else slice(0, 0))
-        return spans[0], spans[1], spans[2]
+            some = matrix[box[self._order[axis]]]
+            used = some.indices
+            span = slice(int(used.min()), int(used.max()) + 1) if used.size else slice(0, 0)
+            spans.append(span)
+            rows.append(some[:, span])
+        needed = spans[0], spans[1], spans[2]
+        self._latest = asked, needed, rows
+        return needed, rows
 
     def draw(self, values: Float, box: Box, have: Sequence[NDArray[np.bool_] | None] = (None, None, None)) -> Float:
         """The map on a box of the image.
@@ -65,8 +78,7 @@ class Placement:
         Returns:
             (N, *box) float32.
         """
-        spans = self.needed(box)
-        rows = [self._matrices[axis][box[self._order[axis]]][:, spans[axis]] for axis in range(3)]
+        rows = self._cut(box)[1]
         result: NDArray[np.float32] = np.asarray(values, np.float32)
         unknown: list[tuple[int, NDArray[np.bool_]]] = []
         for axis, known in enumerate(have):
