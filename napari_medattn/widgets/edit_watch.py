@@ -44,6 +44,7 @@ class EditWatch:
         self.log = self._find_log()
         self._on_change, self._on_refused = on_change, on_refused
         self._tool: str | None = None
+        self._known: Edit | None = None  # the step that is being written, if it is known as a whole
         self._moving = False
         self._history = LayerHistory()
         self._pending: list[Edit] = []  # refused, but not yet in the mask
@@ -81,7 +82,7 @@ class EditWatch:
                 yield
         finally:
             self.flush()  # after an error, what was written until then
-            self._tool = None
+            self._tool, self._known = None, None
 
     def write(self, edit: Edit) -> None:
         """Make a tool's step in the layer.
@@ -90,6 +91,7 @@ class EditWatch:
             InputError: If the mask cannot hold its labels.
         """
         with self.machine(edit.tool):
+            self._known = edit
             self._put(edit, edit.after)
 
     def undo(self) -> Edit | None:
@@ -138,9 +140,7 @@ class EditWatch:
         self.layer.data_setitem(np.unravel_index(edit.places, edit.shape), fitted(values, self.labels.dtype))
 
     def _painted(self, event: Any) -> None:
-        mode = str(self.layer.mode)
-        tool = self._tool or (mode if mode in _HANDS else "other tool")
-        edit = Edit.from_atoms(event.value, self.log.shape, tool=tool, human=self._tool is None)
+        edit = self._heard(event.value)
         if edit is None:
             return
         if self._moving:
@@ -152,6 +152,15 @@ class EditWatch:
             self._history.note(allowed)
             self.log.append(allowed)
             self._on_change()
+
+    def _heard(self, atoms: list[Any]) -> Edit | None:
+        """What napari reports, as a step."""
+        known = self._known
+        if known is not None and len(atoms) == 1 and len(atoms[0][0][0]) == known.count:
+            return known
+        mode = str(self.layer.mode)
+        tool = self._tool or (mode if mode in _HANDS else "other tool")
+        return Edit.from_atoms(atoms, self.log.shape, tool=tool, human=self._tool is None)
 
     def _allowed(self, edit: Edit) -> Edit | None:
         """The part of a person's step that leaves locked classes alone; the rest is taken back."""
