@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,17 +18,26 @@ from napari_medattn.errors import InputError
 if TYPE_CHECKING:
     from napari_medattn.bench import Row
 
+_ARGUMENTS = {"compile": "compiled"}  # options whose name is a word of Python's own
+
 
 def bench(
-    name: Annotated[str, typer.Argument(help="What to measure: models, attention.")],
+    name: Annotated[str, typer.Argument(help="What to measure: models, attention, correct.")],
     quick: Annotated[bool, typer.Option("--quick", help="The main figures only, within a minute.")] = False,
     compiled: Annotated[
         bool, typer.Option("--compile", help="models: also with torch.compile; takes minutes.")
     ] = False,
     data: Annotated[
         Path | None,
-        typer.Option(help="models: data folder on which shipped checkpoints are compared in both precisions."),
+        typer.Option(
+            help="Data folder; models: on which shipped checkpoints are compared in both precisions; correct: some "
+            "patients of it train a network, others are corrected."
+        ),
     ] = None,
+    scratch: Annotated[
+        Path | None, typer.Option(help="correct: folder in which the network trained on the data is kept.")
+    ] = None,
+    figure: Annotated[Path | None, typer.Option(help="correct: draw the Dice over the slices to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
     """Measure NAME on this machine and print each figure beside its target.
@@ -38,10 +48,13 @@ def bench(
     if name not in benchmarks:
         near = difflib.get_close_matches(name, benchmarks, n=1)
         raise InputError(f"There is no benchmark {name!r}.", f"Use {' or '.join(near or benchmarks)}.")
-    extra = {"compiled": compiled, "data": data} if name == "models" else {}
-    if not extra and (compiled or data is not None):
-        raise InputError(f"{name} is measured without --compile and --data.", "They belong to models.")
-    rows: list[Row] = run(benchmarks[name](quick=quick, **extra))
+    given = {"compile": compiled, "data": data, "scratch": scratch, "figure": figure}
+    extra = {option: value for option, value in given.items() if value}
+    known = inspect.signature(benchmarks[name]).parameters
+    if wrong := [option for option in extra if _ARGUMENTS.get(option, option) not in known]:
+        raise InputError(f"{name} is measured without --{wrong[0]}.", "Leave it out.")
+    arguments = {_ARGUMENTS.get(option, option): value for option, value in extra.items()}
+    rows: list[Row] = run(benchmarks[name](quick=quick, **arguments))
     if as_json:
         print_json({"rows": [row.to_json() for row in rows]})
         return
@@ -54,6 +67,6 @@ def bench(
 
 
 def _benchmarks() -> dict[str, Callable[..., Generator[Any, None, Any]]]:
-    from napari_medattn.bench import attention, models
+    from napari_medattn.bench import attention, correct, models
 
-    return {"attention": attention.measure, "models": models.measure}
+    return {"attention": attention.measure, "correct": correct.measure, "models": models.measure}
