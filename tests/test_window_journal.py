@@ -330,7 +330,7 @@ class TestSteps:
         for label in (-7, 2**50):
             brush(mask, (16, 4, 4), label)
             dock.correct.refresh()
-            qtbot.waitUntil(lambda: not dock.correct._counting.running, timeout=PATIENCE)
+            qtbot.waitUntil(lambda: not dock.correct.table.counting, timeout=PATIENCE)
         assert told == []
 
 

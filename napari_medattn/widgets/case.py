@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_medattn.correct.apply import Admitted, admit
-from napari_medattn.correct.proposal import Proposal
+from napari_medattn.correct.proposal import Box, Proposal
 from napari_medattn.errors import GeometryError, InputError
 from napari_medattn.layerdata import (
     KEY,
@@ -74,8 +74,13 @@ class Case:
         return tuple(self.mask.metadata[KEY]["class_names"]) if self.mask is not None else ()
 
     @property
+    def scheme(self) -> tuple[str, ...]:
+        """Names by which networks know the mask's classes, whatever a person calls them and adds to them."""
+        return _scheme(self.mask) if self.mask is not None else ()
+
+    @property
     def masks(self) -> dict[tuple[str, ...], tuple[Labels, EditWatch]]:
-        """All masks of the image with their watches, by their classes."""
+        """All masks of the image with their watches, by their classes as networks know them."""
         return dict(self._masks)
 
     @property
@@ -253,16 +258,29 @@ class Case:
         Returns:
             Whether it is confirmed now.
         """
-        assert self.mask is not None and self.watch is not None
-        now = not self.slice_is_confirmed()
-        self.watch.log.confirm(self.mask.data, self._slice_in_view(), now)
-        self.edits_changed.emit()
-        return now
+        return self.confirm(self.slice_in_view())
 
     def slice_is_confirmed(self) -> bool:
         """Whether all of the slice in view is confirmed."""
+        return self.is_confirmed(self.slice_in_view())
+
+    def confirm(self, box: Box) -> bool:
+        """Mark the labels in a box of the mask as right, or take that back if all of it is; ``()`` is the whole mask.
+
+        Returns:
+            Whether it is confirmed now.
+        """
         assert self.mask is not None and self.watch is not None
-        return bool(self.watch.log.confirmed(self.mask.data, self._slice_in_view()).all())
+        self.watch.flush()
+        now = not self.is_confirmed(box)
+        self.watch.log.confirm(self.mask.data, box, now)
+        self.edits_changed.emit()
+        return now
+
+    def is_confirmed(self, box: Box) -> bool:
+        """Whether all of a box of the mask is confirmed."""
+        assert self.mask is not None and self.watch is not None
+        return bool(self.watch.log.confirmed(self.mask.data, box).all())
 
     def confirmed_slices(self) -> int:
         """How many slices along the axis in view are confirmed."""
@@ -270,9 +288,9 @@ class Case:
             return 0
         if self.mask.ndim == 2:
             return int(self.watch.log.confirmed(self.mask.data).all())
-        return len(self.watch.log.confirmed_slices(self.mask.data, self._axis_in_view()))
+        return len(self.watch.log.confirmed_slices(self.mask.data, self.axis_in_view()))
 
-    def _axis_in_view(self) -> int:
+    def axis_in_view(self) -> int:
         """The mask's axis that the viewer steps through."""
         assert self.mask is not None
         hidden = self.viewer.dims.order[: self.viewer.dims.ndim - 2]
@@ -280,12 +298,13 @@ class Case:
         axes = [axis - offset for axis in hidden if axis >= offset]
         return axes[-1] if axes else 0
 
-    def _slice_in_view(self) -> tuple[slice, ...]:
+    def slice_in_view(self) -> Box:
+        """The box of the mask that the viewer shows: one slice, or all of a 2-D mask."""
         assert self.mask is not None
         everything = [slice(None)] * self.mask.ndim
         if self.mask.ndim == 2:
             return tuple(everything)
-        axis = self._axis_in_view()
+        axis = self.axis_in_view()
         point = self.viewer.dims.point[-self.mask.ndim :]
         index = round(float(self.mask.world_to_data(point)[axis]))
         index = min(max(index, 0), self.mask.data.shape[axis] - 1)
@@ -294,7 +313,7 @@ class Case:
 
     def adopt(self, layer: Labels) -> None:
         """Take a labels layer that carries class names as this image's mask of those classes."""
-        names = tuple(layer.metadata[KEY]["class_names"])
+        names = _scheme(layer)
         if names in self._masks:
             self._let_go(names)
         self._masks[names] = (layer, EditWatch(layer, self.edits_changed.emit, self._refused))
@@ -331,6 +350,11 @@ class Case:
         for key in [key for key, shown in self.maps.items() if shown == layer]:
             del self.maps[key]
             self.maps_changed.emit()
+
+
+def _scheme(mask: Labels) -> tuple[str, ...]:
+    meta = mask.metadata[KEY]
+    return tuple(meta.get("scheme", meta["class_names"]))
 
 
 def _on_layer(action: Callable[[], None]) -> Callable[[Labels], None]:

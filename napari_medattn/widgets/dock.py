@@ -10,7 +10,7 @@ from napari.viewer import Viewer
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
-from napari_medattn.widgets.correct_panel import CorrectPanel
+from napari_medattn.widgets.correct.panel import CorrectPanel
 from napari_medattn.widgets.header import Header
 from napari_medattn.widgets.jobs import Jobs, Steps
 from napari_medattn.widgets.learn_panel import LearnPanel

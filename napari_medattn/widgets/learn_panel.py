@@ -95,7 +95,8 @@ class LearnPanel(QWidget):
         case = self.session.case
         edited, slices = (case.edited, case.confirmed_slices()) if case is not None else (0, 0)
         checkpoint = self.session.checkpoint
-        same = case is not None and checkpoint is not None and case.class_names == checkpoint.card.class_names
+        same = case is not None and checkpoint is not None and case.scheme == checkpoint.card.class_names
+        same = same and case is not None and len(case.class_names) == len(case.scheme)
         fits = same and bool(edited or slices)
         if case is None or case.mask is None or checkpoint is None:
             self.summary.setText("Needs a mask that you corrected or confirmed.")
