@@ -24,7 +24,7 @@ from rich.table import Table
 from napari_medattn.bench.attention import FAMILIES, THREADS, TICKED, Family, finest, scan
 
 MOVES, WARM_UP, SCROLLED, SLICES = 60, 5, 25, 30
-SECONDS_PER_SLICE = 0.2
+SECONDS_PER_SLICE, PAUSE = 0.2, 0.1  # the pause lets the window finish with the last move before the next is timed
 
 
 def main(names: list[str]) -> None:
@@ -93,6 +93,7 @@ def ask_voxels(dock: object, keys: list[str]) -> list[float]:
     reach = min(canvas.width(), canvas.height()) * 2 // 5
     places = np.random.default_rng(0).integers(-reach, reach, (MOVES + WARM_UP, 2))
     for x, y in places.tolist():
+        rest(PAUSE)
         before = dict(live.answers)
         began = time.perf_counter()
         QTest.mouseMove(canvas, middle + QPoint(x, y))
@@ -126,8 +127,7 @@ def scroll(dock: object) -> list[float]:
     timer.start()
     for step in range(1, SCROLLED + 1):
         dock.viewer.dims.set_current_step(0, step)
-        until = time.perf_counter() + SECONDS_PER_SLICE
-        wait(lambda until=until: time.perf_counter() > until)
+        rest(SECONDS_PER_SLICE)
     wait(lambda: not dock.look.live.busy)
     beat()
     timer.stop()
@@ -141,6 +141,12 @@ def canvas_of(viewer: object) -> object:
     return next(
         widget for widget in QApplication.allWidgets() if hasattr(widget, "frameSwapped") and widget.isVisible()
     )
+
+
+def rest(seconds: float) -> None:
+    """Let the window live for a while."""
+    until = time.perf_counter() + seconds
+    wait(lambda: time.perf_counter() > until)
 
 
 def wait(done: Callable[[], bool], seconds: float = 600.0) -> None:

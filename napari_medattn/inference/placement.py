@@ -86,9 +86,10 @@ class Placement:
                 hidden = np.expand_dims(~known, tuple(d for d in range(4) if d != axis + 1))
                 result = np.where(hidden, np.float32(0), result)
                 unknown.append((axis, rows[axis] @ known.astype(np.float32) < _COMPLETE))
-        # The axis that shrinks most goes first, which for a slice leaves little to do for the others.
-        for axis in np.argsort([some.shape[0] / max(1, some.shape[1]) for some in rows]):
-            result = _apply(rows[axis], result, int(axis) + 1)
+        # The axis that shrinks most goes first, which for a slice leaves little to do for the others; of equal ones the
+        # last, so that the result need not be laid out anew.
+        for axis in sorted(range(3), key=lambda axis: (rows[axis].shape[0] / max(1, rows[axis].shape[1]), -axis)):
+            result = _apply(rows[axis], result, axis + 1)
         for axis, missing in unknown:
             result = np.array(result)
             result[(slice(None), *(missing if a == axis else slice(None) for a in range(3)))] = np.nan

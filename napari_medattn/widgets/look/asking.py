@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_medattn.errors import InputError
+from napari_medattn.errors import InputError, MedAttnError
 from napari_medattn.widgets.case import Case
 from napari_medattn.widgets.jobs import Job, Jobs, Steps
 from napari_medattn.widgets.look.live import Live
@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from napari_medattn.look import Answer, Atlas
     from napari_medattn.look.query import Direction
 
+PACE_MS = 15  # the shortest time between two questions while the mouse moves
+
 
 class Asking(QObject):
     """Follows the cursor while it is on; a click holds the voxel, another lets it go.
 
-    Each move costs one row of each ticked site's attention, and no forward pass. The newest voxel is asked next;
-    those that were passed over meanwhile are not asked at all.
+    Each move costs one row of each ticked site's attention, and no forward pass. That is so little on a CPU that it
+    is done at once, and drawn with what else the move changes in the window; anything more is a job. The newest voxel
+    is asked next; those that were passed over meanwhile are not asked at all.
 
     Args:
         live: The maps.
@@ -41,6 +44,9 @@ class Asking(QObject):
         self._voxel: Voxel | None = None
         self._asked: tuple[Any, ...] | None = None
         self._job: Job | None = None
+        self._pace = QTimer(self)
+        self._pace.setSingleShot(True)
+        self._pace.timeout.connect(self._ask)
         live.glanced.connect(lambda _case: self._ask())
         live.ticks_changed.connect(self._ask)
         live.session.image_changed.connect(self._forget)
@@ -94,7 +100,9 @@ class Asking(QObject):
     def point(self, voxel: Voxel) -> None:
         """Ask a voxel (Z, Y, X) of the current image."""
         self._voxel = voxel
-        self._ask()
+        if not self._pace.isActive():
+            self._ask()
+            self._pace.start(PACE_MS)
 
     def _forget(self) -> None:
         self._voxel, self._asked, self.held = None, None, False
@@ -152,16 +160,33 @@ class Asking(QObject):
             return
         self._asked, direction, scene = where, self.live.direction, atlas.scene
 
-        def steps() -> Steps:
+        def answers() -> list[Answer]:
             from napari_medattn.look import ask
 
-            yield from ()
             return [ask(scene, glance, key, spot, direction) for key in keys]
+
+        if direction == "to" and scene.predictor.device.type == "cpu":
+            self._answer_at_once(case, atlas, answers)
+        else:
+            self._answer_soon(case, atlas, answers)
+
+    def _answer_at_once(self, case: Case, atlas: Atlas, answers: Callable[[], list[Answer]]) -> None:
+        try:
+            found = answers()
+        except MedAttnError as error:
+            self._failed(error)
+        else:
+            self._answered(case, atlas, found)
+
+    def _answer_soon(self, case: Case, atlas: Atlas, answers: Callable[[], list[Answer]]) -> None:
+        def steps() -> Steps:
+            yield from ()
+            return answers()
 
         self._job = self.jobs.start(
             "asking",
             steps,
-            on_done=lambda answers: self._answered(case, atlas, answers),
+            on_done=lambda found: self._answered(case, atlas, found),
             on_error=self._failed,
             on_cancelled=self._ended,
             quiet=True,
