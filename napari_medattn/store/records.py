@@ -95,10 +95,10 @@ def confirm_frame(labels: Labels, box: Box, right: bool, time: float) -> bytes:
 
 
 def labels_crc(labels: Labels, box: Box) -> int:
-    """A check sum of the labels in a box, whatever their type and wherever they lie."""
-    crc = 0
+    """A check sum of the labels in a box, however they lie in memory."""
+    crc, kind = 0, labels.dtype.newbyteorder("<")
     for plane in labels[box]:
-        crc = zlib.crc32(np.ascontiguousarray(plane, "<i8").data, crc)
+        crc = zlib.crc32(np.ascontiguousarray(plane, kind).data, crc)
     return crc
 
 

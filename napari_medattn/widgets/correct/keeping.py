@@ -142,11 +142,18 @@ class Keeper:
                 journal.close()
                 raise
 
+        def failed(error: BaseException) -> None:
+            self.failed.emit(error)
+            if case in self._cases:
+                self._look_again(case)
+
+        known.offers = [other for other in known.offers if other is not offer]  # once is enough
+        self.changed.emit()
         self.jobs.start(
             "bringing edits back",
             steps,
             on_done=lambda found: self._show(case, offer, journal, found),
-            on_error=self.failed.emit,
+            on_error=failed,
         )
 
     def forget(self, offer: Unsaved) -> None:
@@ -311,8 +318,10 @@ class Keeper:
         return found is None or not (found[1].log.edited_count or found[1].log.confirmations)
 
     def _show(self, case: Case, offer: Unsaved, journal: Journal, found: Replayed) -> None:
-        if case.image not in self.session.viewer.layers or not self._may_replace(case, offer):
+        if case not in self._cases or not self._may_replace(case, offer):
             journal.close()
+            if case in self._cases:
+                self._look_again(case)
             return
         names, header = offer.header.class_names, found.header
         if names in case.masks:
