@@ -55,6 +55,11 @@ def medattn(monkeypatch, capsys):
 
 
 class TestSites:
+    def test_a_key_is_never_cut_off(self, medattn, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "80")
+        _, out, _ = medattn("-c", "axial", "--list")
+        assert ROWS in out
+
     def test_they_are_listed_without_a_scan(self, medattn):
         status, out, _ = medattn("-c", "gates", "--list")
         assert status == 0
@@ -173,3 +178,15 @@ class TestBadCalls:
         assert "exists already" in said
         assert "looking" not in said
         assert medattn(*args, "--overwrite")[0] == 0
+
+
+def test_with_a_query_all_sites_are_those_that_have_an_answer(medattn, scan, tmp_path):
+    arguments = {"in_channels": 1, "num_classes": 2, "spatial_dims": 2, "widths": [8, 16, 24]}
+    card = Card("mixed", "dae_former", arguments, ("background", "a"), Preparation(), (1, 32, 32))
+    save_checkpoint(card, create_model("dae_former", **arguments))
+    status, out, said = medattn(
+        scan, "-c", "mixed", "-s", "all", "--query", "5,16,16", "-o", tmp_path / "out", "--json", "--grid", "network"
+    )
+    assert status == 0, said
+    kinds = {found["site"]["kind"] for found in json.loads(out)["maps"]}
+    assert kinds == {"factored"}

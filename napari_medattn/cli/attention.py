@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from napari_medattn.cli.options import parse_triple
 from napari_medattn.cli.terminal import console, print_json, run
@@ -30,7 +30,8 @@ def attention(
     checkpoint: Annotated[str, typer.Option("--checkpoint", "-c", help="Name or path, see `medattn checkpoints`.")],
     image: Annotated[Path | None, typer.Argument(help="A NIfTI or TIFF file; not needed for --list.")] = None,
     site: Annotated[
-        list[str] | None, typer.Option("--site", "-s", help="Key of an attention site, or 'all'; can be repeated.")
+        list[str] | None,
+        typer.Option("--site", "-s", help="Key of an attention site, or 'all' (that can be asked); can be repeated."),
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the network's attention sites and stop.")] = False,
     head: Annotated[str, typer.Option(help="A head counted from 1, mean, or all.")] = "mean",
@@ -72,7 +73,7 @@ def attention(
     from napari_medattn.data import read_volume
     from napari_medattn.look import Scene
 
-    keys = _choose(predictor.sites, site)
+    keys = _choose(predictor.sites, site, asked=bool(query))
     scene = Scene(read_volume(image), predictor)
     for note in scene.prepared.notes:
         console.print(f"note: {note}", highlight=False)
@@ -175,15 +176,17 @@ def _make(
     return list(found.maps.values()), found.labels, found.class_names
 
 
-def _choose(sites: Mapping[str, AttentionSite], wanted: Sequence[str]) -> list[str]:
-    """Keys of known sites, each once."""
-    if "all" in wanted:
-        return list(sites)
+def _choose(sites: Mapping[str, AttentionSite], wanted: Sequence[str], *, asked: bool) -> list[str]:
+    """Keys of known sites, each once; with a query, all are those that have an answer."""
+    from napari_medattn.look.query import can_ask
+
     for key in wanted:
-        if key not in sites:
+        if key not in sites and key != "all":
             near = difflib.get_close_matches(key, sites, n=3, cutoff=0.4)
             hint = f"Did you mean {' or '.join(near)}?" if near else "`--list` shows the sites that it has."
             raise InputError(f"The network has no attention site {key!r}.", hint)
+    if "all" in wanted:
+        return [key for key, site in sites.items() if not asked or can_ask(site) or key in wanted] or list(sites)
     return list(dict.fromkeys(wanted))
 
 
@@ -247,7 +250,8 @@ def _print_sites(sites: Mapping[str, AttentionSite], as_json: bool) -> None:
             ]
         )
         return
-    table = Table("key", "site", "kind", "heads", "one value per", "query")
+    # A key that is cut off cannot be given back to --site.
+    table = Table(Column("key", no_wrap=True, overflow="fold"), "site", "kind", "heads", "one value per", "query")
     for site in sites.values():
         grid = " x ".join(str(step) for step in site.stride) + " voxels" if site.spatial else "channel pair"
         kind = f"{site.normalisation} {site.kind}"
