@@ -195,6 +195,18 @@ class TestWall:
             assert seen.size
             assert abs(seen - 30).max() <= 2  # a column of the grid with 2 voxels a step
 
+    def test_a_voxel_is_answered_within_the_move_of_the_mouse(self, wall, axial, qtbot):
+        asking, frame = axial.look.asking, float(wall.live.frame)
+        asking.turn(True)
+        asking.point((frame, 20.0, 30.0))
+        qtbot.waitUntil(lambda: COLUMNS in wall.live.answers and not asking._pace.isActive(), timeout=PATIENCE)
+        asking.point((frame, 20.0, 12.0))
+        assert wall.live.answers[COLUMNS].spot.position[1:] == (20, 12)
+        asking.point((frame, 20.0, 40.0))  # too soon for a question of its own
+        asking.point((frame, 20.0, 8.0))
+        assert wall.live.answers[COLUMNS].spot.position[1:] == (20, 12)
+        qtbot.waitUntil(lambda: wall.live.answers[COLUMNS].spot.position[1:] == (20, 8), timeout=PATIENCE)
+
     def test_outlines_come_with_the_mask(self, wall, axial, qtbot):
         segment(axial, qtbot)
         wait_until_drawn(wall, qtbot)
@@ -208,6 +220,18 @@ class TestWall:
         wall.viewer.dims.ndisplay = 3
         qtbot.waitUntil(lambda: "2-D" in wall.said.text())
         assert not wall.grid.isVisible()
+
+    def test_pictures_of_another_site_fill_their_place_at_once(self, wall, qtbot):
+        wall.choose(LOCAL, None)
+        wait_until_drawn(wall, qtbot)
+        tall, wide = wall.grid._size
+        for box, images in zip(wall.grid.boxes, wall.grid.layers, strict=True):
+            for image in images[:2]:
+                place = box.mapFromItemToView(image, image.boundingRect()).boundingRect()
+                assert (place.height(), place.width()) == pytest.approx((tall, wide))
+            (left, right), (top, bottom) = box.viewRange()
+            assert right - left >= wide
+            assert bottom - top >= tall
 
 
 class TestChannels:
