@@ -67,6 +67,11 @@ class AttentionDock(QWidget):
         self._shortcuts = {
             "Alt-S": lambda _viewer: self.segment.start(),
             "Alt-C": lambda _viewer: self.correct.confirm_slice(),
+            "Alt-G": lambda _viewer: self.correct.tools.grow(),
+            "Alt-T": lambda _viewer: self.correct.tools.preview(),
+            "Alt-N": lambda _viewer: self.correct.review.next(),
+            "Alt-P": lambda _viewer: self.correct.review.previous(),
+            "Alt-D": lambda _viewer: self.correct.review.done(),
             "Alt-L": lambda _viewer: self.learn.start(),
             "Alt-Q": lambda _viewer: self.look.asking.turn(not self.look.asking.on),
             "Alt-H": lambda _viewer: self.look.next_head(),
@@ -76,7 +81,7 @@ class AttentionDock(QWidget):
             viewer.bind_key(keys, action, overwrite=True)
         self._leave = _farewell(
             viewer,
-            [self.correct.keeper, self.jobs, self.look.asking, self.look.borders, self.look.live, self.session],
+            [self.correct, self.jobs, self.look.asking, self.look.borders, self.look.live, self.session],
             list(self._shortcuts),
         )
         self.destroyed.connect(self._leave)

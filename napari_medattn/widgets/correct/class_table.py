@@ -219,7 +219,8 @@ class ClassTable(QTableWidget):
         def done(counts: dict[int, int]) -> None:
             if case is self.session.case and case.mask is not None and case.mask.data is labels:
                 self.counts = counts
-                self._list(case)
+                if self.state() != QAbstractItemView.State.EditingState:  # a name that is being typed stays
+                    self._list(case)
 
         self._counting = self.jobs.start(
             "counting voxels", lambda: count_steps(labels), on_done=done, on_error=self.message.fail, quiet=True
@@ -245,7 +246,7 @@ class ClassTable(QTableWidget):
 
     def _menu_button(self) -> QToolButton:
         made = QToolButton()
-        made.setText("Class ...")
+        made.setText("Class")
         made.setAccessibleName("change classes")
         made.setToolTip("Add a class; rename, recolour, move or merge the one that is chosen.")
         made.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)

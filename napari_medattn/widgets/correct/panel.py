@@ -12,10 +12,14 @@ from qtpy.QtWidgets import QFileDialog, QLabel, QWidget
 from napari_medattn.contributions import write_mask
 from napari_medattn.layerdata import KEY
 from napari_medattn.widgets.correct.class_table import ClassTable
+from napari_medattn.widgets.correct.confirming import Confirming
+from napari_medattn.widgets.correct.figures import FiguresPanel
 from napari_medattn.widgets.correct.keeping import Keeper
 from napari_medattn.widgets.correct.offer_line import OfferLine
+from napari_medattn.widgets.correct.review import Review
+from napari_medattn.widgets.correct.tools import Tools
 from napari_medattn.widgets.jobs import Job, Jobs, Steps
-from napari_medattn.widgets.parts import MessageLine, button, column, row
+from napari_medattn.widgets.parts import MessageLine, Section, button, column, row
 from napari_medattn.widgets.session import Session
 
 _NEEDS = "Needs a mask: press Segment."
@@ -35,9 +39,11 @@ class CorrectPanel(QWidget):
         self.session, self.jobs = session, jobs
         self.message = MessageLine()
         self.table = ClassTable(session, jobs, self.message)
-        self.confirm = button(
-            "Confirm slice", "The slice in view is right as it is: it counts as truth for Learn (Alt+C)."
-        )
+        self.tools = Tools(session, jobs, self.message)
+        self.confirming = Confirming(session)
+        self.confirm = self.confirming.slice
+        self.review = Review(session, jobs, self.message)
+        self.figures = FiguresPanel(session, jobs, self.message)
         self.save = button("Save mask ...", "Write the mask with the scan's exact geometry.")
         self.summary = QLabel()
         self.summary.setWordWrap(True)
@@ -47,19 +53,20 @@ class CorrectPanel(QWidget):
             self,
             self.offer,
             self.table,
-            row(self.table.actions_button, self.confirm, self.save, stretch=1),
+            row(self.table.actions_button, self.save, stretch=1),
+            self.tools,
+            self.confirming,
+            self.review,
             self.summary,
             self.message,
+            Section("figures", self.figures),
         )
         self._rest = QTimer(self)
         self._rest.setSingleShot(True)
         self._rest.setInterval(_REST_MS)
         self._rest.timeout.connect(self.refresh)
-        self.confirm.clicked.connect(self.confirm_slice)
         self.save.clicked.connect(self._ask_and_save)
         session.image_changed.connect(self.refresh)
-        session.viewer.dims.events.current_step.connect(self._name_confirm)
-        session.viewer.dims.events.ndisplay.connect(self._name_confirm)
         session.edits_changed.connect(self._refresh_soon)
         session.mask_changed.connect(self.refresh)
         session.notice.connect(self.message.say)
@@ -74,7 +81,7 @@ class CorrectPanel(QWidget):
         ready = case is not None and case.mask is not None
         self.save.setEnabled(ready)
         self.table.refresh()
-        self._name_confirm()
+        self.confirming.refresh()
         if not ready:
             self.summary.setText("")
             self.message.say(_NEEDS)
@@ -92,11 +99,16 @@ class CorrectPanel(QWidget):
         done = f"edited {case.edited:,} voxels, confirmed {slices} slice{'' if slices == 1 else 's'}"
         self.summary.setText(f"{done} - {safe}" if safe else done)
 
+    def close(self) -> bool:
+        """Let go of the viewer, and take away what was only shown."""
+        for part in (self.keeper, self.tools, self.confirming, self.figures):
+            part.close()
+        return True
+
     def confirm_slice(self) -> None:
         """Confirm the slice in view, or take it back."""
-        if self.confirm.isEnabled() and self.session.case is not None:
-            self.session.case.confirm_slice()
-            self.refresh()
+        self.confirming.confirm_slice()
+        self.refresh()
 
     def save_mask(self, path: Path | str) -> Job | None:
         """Write the mask as it is now, in the background; how it ended is said in the panel."""
@@ -122,14 +134,6 @@ class CorrectPanel(QWidget):
             on_done=done,
             on_error=self.message.fail,
         )
-
-    def _name_confirm(self, event: Any = None) -> None:
-        """The button says what it will do to the slice in view; in 3-D there is none."""
-        case = self.session.case
-        ready = case is not None and case.mask is not None and self.session.viewer.dims.ndisplay == 2
-        self.confirm.setEnabled(ready)
-        done = ready and case is not None and case.slice_is_confirmed()
-        self.confirm.setText("Take back confirmation" if done else "Confirm slice")
 
     def _refresh_soon(self) -> None:
         self._rest.start()

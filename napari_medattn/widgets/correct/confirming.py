@@ -1,0 +1,122 @@
+"""Confirming a slice, a selection or the case, and showing what is edited, confirmed and untouched."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from napari.layers import Image
+from qtpy.QtWidgets import QCheckBox, QMenu, QToolButton, QWidget
+
+from napari_medattn.widgets.case import Case
+from napari_medattn.widgets.correct.standing import add_overlay
+from napari_medattn.widgets.correct.where import SELECTION, VOLUME, chosen_box
+from napari_medattn.widgets.parts import button, column, row
+from napari_medattn.widgets.session import Session
+
+
+class Confirming(QWidget):
+    """What is confirmed is truth for Learn, and stays as it is.
+
+    Args:
+        session: The dock's session.
+    """
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
+        self.overlay: Image | None = None
+        self._overlay_of: Case | None = None
+        self.slice = button(
+            "Confirm slice", "The slice in view is right as it is: it counts as truth for Learn (Alt+C)."
+        )
+        self.more = QToolButton()
+        self.more.setText("more")
+        self.more.setAccessibleName("confirm more")
+        self.more.setToolTip("Confirm the selection or the whole case, or take that back.")
+        self.more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        menu = QMenu(self.more)
+        menu.aboutToShow.connect(lambda: self.fill_menu(menu))
+        self.more.setMenu(menu)
+        self.show_standing = QCheckBox("show")
+        self.show_standing.setAccessibleName("show edited and confirmed voxels")
+        self.show_standing.setToolTip("Show what is edited (orange), confirmed (green) and untouched (grey).")
+        column(self, row(self.slice, self.more, self.show_standing, stretch=0)).setContentsMargins(0, 0, 0, 0)
+        self.slice.clicked.connect(self.confirm_slice)
+        self.show_standing.toggled.connect(self._turn)
+        session.viewer.dims.events.current_step.connect(self._name)
+        session.viewer.dims.events.ndisplay.connect(self._name)
+        session.viewer.dims.events.order.connect(self._name)
+        session.viewer.layers.events.removed.connect(self._removed)
+
+    def close(self) -> bool:
+        """Let go of the viewer, and take the overlay out of it; the widget itself may be gone already."""
+        viewer = self.session.viewer
+        for event in (viewer.dims.events.current_step, viewer.dims.events.ndisplay, viewer.dims.events.order):
+            event.disconnect(self._name)
+        viewer.layers.events.removed.disconnect(self._removed)
+        self._take_away()
+        return True
+
+    def refresh(self) -> None:
+        """Bring the buttons and the overlay up to date."""
+        self._name()
+        case = self.session.case
+        ready = case is not None and case.mask is not None
+        self.more.setEnabled(ready)
+        self.show_standing.setEnabled(ready)
+        if self.overlay is not None and self._overlay_of is case and ready:
+            self.overlay.refresh(thumbnail=False, extent=False)
+        elif self.show_standing.isChecked():
+            self._take_away()
+            self._turn(True)
+
+    def confirm_slice(self) -> None:
+        """Confirm the slice in view, or take it back."""
+        if self.slice.isEnabled() and self.session.case is not None:
+            self.session.case.confirm_slice()
+            self._name()
+
+    def confirm(self, where: str) -> None:
+        """Confirm the selection or the whole mask, or take it back, see `where`."""
+        case = self.session.case
+        if case is not None and case.mask is not None:
+            case.confirm(chosen_box(case, where))
+
+    def fill_menu(self, menu: QMenu) -> None:
+        """Offer what can be confirmed or taken back."""
+        menu.clear()
+        case = self.session.case
+        if case is None or case.mask is None:
+            return
+        places = [("the case", VOLUME)]
+        if self.session.viewer.dims.ndisplay == 2 or case.mask.ndim == 2:
+            places.insert(0, ("the selection", SELECTION))
+        for name, where in places:
+            done = case.is_confirmed(chosen_box(case, where))
+            words = f"Take back the confirmation of {name}" if done else f"Confirm {name}"
+            menu.addAction(words, lambda where=where: self.confirm(where))
+
+    def _name(self, event: Any = None) -> None:
+        """The button says what it will do to the slice in view; in 3-D there is none."""
+        case = self.session.case
+        ready = case is not None and case.mask is not None and self.session.viewer.dims.ndisplay == 2
+        self.slice.setEnabled(ready)
+        done = ready and case is not None and case.slice_is_confirmed()
+        self.slice.setText("Take back confirmation" if done else "Confirm slice")
+
+    def _turn(self, on: bool) -> None:
+        case = self.session.case
+        if on and self.overlay is None and case is not None and case.mask is not None:
+            self._overlay_of, self.overlay = case, add_overlay(case)
+        elif not on:
+            self._take_away()
+
+    def _take_away(self) -> None:
+        layer, self.overlay, self._overlay_of = self.overlay, None, None
+        if layer is not None and layer in self.session.viewer.layers:
+            self.session.viewer.layers.remove(layer)
+
+    def _removed(self, event: Any) -> None:
+        if self.overlay is not None and event.value == self.overlay:
+            self.overlay = self._overlay_of = None
+            self.show_standing.setChecked(False)
