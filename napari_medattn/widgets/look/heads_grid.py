@@ -77,16 +77,14 @@ class HeadsGrid(pg.GraphicsLayoutWidget):
         self.bar.setFixedHeight(_BAR)
         self.chosen = None
         self._arrange(self._best())
+        self.show_all()
         self._mark()
 
     def place(self, size: tuple[float, float], mirrored: tuple[bool, bool]) -> None:
         """Give the pictures their extent down and across, in the viewer's world; keeps the zoom of an equal one."""
-        rect = QRectF(0, 0, size[1], size[0])
-        for box, images in zip(self.boxes, self.layers, strict=True):
+        for box in self.boxes:
             box.invertY(not mirrored[0])
             box.invertX(mirrored[1])
-            for image in images:
-                image.setRect(rect)
         if size != self._size:
             self._size = size
             self._arrange(self._best())
@@ -105,6 +103,8 @@ class HeadsGrid(pg.GraphicsLayoutWidget):
             above.setVisible(outline is not None)
             if outline is not None:
                 above.setImage(outline, autoLevels=False)
+            for image in (below, middle, above) if outline is not None else (below, middle):
+                image.setRect(QRectF(0, 0, self._size[1], self._size[0]))  # scales the pixels that it has by now
 
     def limit(self, limits: tuple[float, float]) -> None:
         """Say which values the colours stand for."""
