@@ -296,7 +296,7 @@ class TestBorders:
         tick(axial, LOCAL, False)
         assert layer in viewer.layers
         tick(axial, LOCAL_ROWS, False)
-        assert layer not in viewer.layers
+        qtbot.waitUntil(lambda: layer not in viewer.layers)
 
     def test_lines_lie_on_the_slice_in_view(self, axial, viewer, qtbot):
         tick(axial, LOCAL)
@@ -327,4 +327,4 @@ class TestBorders:
         wait_for_maps(axial, 1, qtbot)
         layer = axial.look.borders.layer
         viewer.layers.remove(axial.session.image)
-        assert layer not in viewer.layers
+        qtbot.waitUntil(lambda: layer not in viewer.layers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -73,6 +74,19 @@ class Atlas:
     def knows(self, frame: int, key: str) -> bool:
         """Whether a site's map of a frame is here."""
         return key in self._whole or (key, frame) in self._maps
+
+    def fits(self, keys: Iterable[str]) -> int:
+        """Of how many frames the maps of these sites fit in at once; one of them always does."""
+        voxels, size = math.prod(self.scene.frame_plan(0).padded), 0
+        for key in keys:
+            if key in self._whole:
+                continue
+            site, latest = self.scene.site(key), self._maps.get((key, self._latest.get(key, -1)))
+            if latest is not None:
+                size += latest.nbytes
+            elif site.spatial:
+                size += 4 * site.heads * voxels // math.prod(self.scene.stride(key))
+        return max(1, self.limit // max(1, size))
 
     def make(self, frame: int, keys: Sequence[str], questions: Sequence[str] = ()) -> Page:
         """Look at a frame; see `make_steps`."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 from napari.layers import Vectors
-from qtpy.QtCore import QObject
+from qtpy.QtCore import QObject, QTimer
 
 from napari_medattn.layerdata import KEY, layer_place, lying_on
 from napari_medattn.widgets.case import Case
+from napari_medattn.widgets.look.layers import remove_present
 from napari_medattn.widgets.look.live import Live
 from napari_medattn.widgets.look.view import box_in_view
 
@@ -105,8 +107,10 @@ class PatchBorders(QObject):
     def _remove(self, case: Case) -> None:
         layer = self._layers.pop(case, None)
         self._drawn = None
-        if layer is not None and layer in self.viewer.layers:
-            self.viewer.layers.remove(layer)
+        if layer is not None and case.image in self.viewer.layers:
+            remove_present(self.viewer.layers, [layer])
+        elif layer is not None:  # later, because napari may be about to remove this layer with the scan
+            QTimer.singleShot(0, partial(remove_present, self.viewer.layers, [layer]))
 
     def _view_changed(self, event: Any = None) -> None:
         if self._layers:

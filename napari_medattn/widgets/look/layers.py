@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from napari.components import LayerList
+from napari.layers import Image, Layer
 from numpy.typing import NDArray
 
 from napari_medattn.layerdata import layer_place, map_to_layer
@@ -22,6 +24,13 @@ _NEARLY_ALL = 0.995  # of an answer's values lie below the upper limit of its co
 _CALM = (0.5, 1.5)  # colours stay as they are while the next answer's limit differs by no more than this
 
 
+def remove_present(layers: LayerList, some: Iterable[Layer]) -> None:
+    """Remove those of some layers that a viewer still has."""
+    for layer in some:
+        if layer in layers:
+            layers.remove(layer)
+
+
 class MapLayers:
     """Draws from an atlas whatever slice napari asks for; makes nothing itself.
 
@@ -34,7 +43,7 @@ class MapLayers:
         self.session, self._atlas_of = session, atlas_of
         self.head: int | None = None
         self.answers: dict[str, Answer] = {}
-        self._limits: dict[str, tuple[float, float]] = {}  # of the maps that answers are shown in the place of
+        self._limits: dict[Image, tuple[float, float]] = {}  # of the maps that answers are shown in the place of
 
     def put(self, case: Case, site: AttentionSite, record: Mapping[str, Any]) -> None:
         """Put a site's layer on the image; values that are not known yet are clear."""
@@ -61,7 +70,7 @@ class MapLayers:
         case = self.session.case
         for key in keys:
             if case is not None and key in case.maps:
-                case.maps[key].refresh(thumbnail=False, extent=False)
+                case.maps[key].refresh(thumbnail=False, highlight=False, extent=False)
 
     def take_answers(self, answers: Iterable[Answer]) -> None:
         """Show what a voxel was answered in the place of these sites' maps, and the maps of all others."""
@@ -70,15 +79,16 @@ class MapLayers:
         case = self.session.case
         maps = case.maps if case is not None else {}
         before, self.answers = self.answers, {answer.site.key: answer for answer in answers}
-        for key in before.keys() - self.answers.keys():
-            if key in maps and key in self._limits:
-                maps[key].contrast_limits = self._limits.pop(key)
+        answering = [maps[key] for key in self.answers.keys() & maps.keys()]
+        for layer in [layer for layer in self._limits if layer not in answering]:  # of other scans too
+            layer.contrast_limits = self._limits.pop(layer)
+            layer.refresh(thumbnail=False, highlight=False, extent=False)
         for key in self.answers.keys() & maps.keys():
-            if key not in before:
-                self._limits[key] = tuple(maps[key].contrast_limits)
+            new = maps[key] not in self._limits
+            self._limits.setdefault(maps[key], tuple(maps[key].contrast_limits))
             values = one_head(self.answers[key].values, self._head(self.answers[key].site))
             highest = max(2.0, float(np.quantile(values, _NEARLY_ALL)))
-            if key not in before or not _CALM[0] < highest / maps[key].contrast_limits[1] < _CALM[1]:
+            if new or not _CALM[0] < highest / maps[key].contrast_limits[1] < _CALM[1]:
                 maps[key].contrast_limits = (0.0, highest)
         self.redraw([key for key in maps if key in before or key in self.answers])
 

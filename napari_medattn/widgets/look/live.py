@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_medattn.layerdata import KEY
 from napari_medattn.widgets.case import Case
 from napari_medattn.widgets.jobs import Jobs
-from napari_medattn.widgets.look.layers import MapLayers
+from napari_medattn.widgets.look.layers import MapLayers, remove_present
 from napari_medattn.widgets.look.making import Maker
 from napari_medattn.widgets.look.view import voxel_at
 from napari_medattn.widgets.session import Session
@@ -46,7 +47,7 @@ class Live(QObject):
         self.maker = Maker(session, jobs, self)
         self.layers = MapLayers(session, self.maker.drawn)
         self.maker.working.connect(self.working)
-        self.maker.begun.connect(lambda case: self.layers.redraw(self.ticked(case)))
+        self.maker.begun.connect(self._begun)
         self.maker.made.connect(self._made)
         self.maker.failed.connect(self._failed)
         self.maker.outdated.connect(lambda _case: self.take_answers([]))
@@ -54,6 +55,7 @@ class Live(QObject):
             event.connect(self._view_changed)
         session.viewer.mouse_move_callbacks.append(self._pointed)
         session.image_changed.connect(self._view_changed)
+        session.images_changed.connect(self._leave_gone)
         session.maps_changed.connect(self._follow_layers)
 
     def close(self) -> None:
@@ -185,8 +187,8 @@ class Live(QObject):
                 self.session.viewer.layers.remove(layer)
         self._ticked[case] = [key for key in self.ticked(case) if key in sites]
         self.take_answers([])
+        self._say_what_made(case)
         for layer in case.maps.values():
-            layer.metadata[KEY] = {**layer.metadata[KEY], "record": self.record(case)}
             layer.refresh()
         self.refresh()
 
@@ -216,6 +218,15 @@ class Live(QObject):
     def _view_changed(self, _event: Any = None) -> None:
         self.maker.view_changed()
 
+    def _leave_gone(self) -> None:
+        """What was made of a scan goes with it."""
+        layers = self.session.viewer.layers
+        for case in [case for case in self._ticked if case.image not in layers]:
+            del self._ticked[case]
+            self.maker.leave(case)
+            # Later, because napari may be about to remove these layers too.
+            QTimer.singleShot(0, partial(remove_present, layers, list(case.maps.values())))
+
     def _pointed(self, _viewer: Any, event: Any) -> None:
         """A 3-D network sees the tile around the cursor, once that has come to rest."""
         case, atlas = self.session.case, self.atlas
@@ -225,6 +236,16 @@ class Live(QObject):
         if all(0 <= at < size for at, size in zip(voxel, atlas.scene.volume.grid.shape, strict=True)):
             self.maker.focus = voxel
             self.maker.wake(REST_MS)
+
+    def _begun(self, case: Case) -> None:
+        """There is a new atlas, perhaps of another network with the same sites."""
+        self._say_what_made(case)
+        self.layers.redraw(self.ticked(case))
+
+    def _say_what_made(self, case: Case) -> None:
+        for key, layer in case.maps.items():
+            if key in self.sites:
+                layer.metadata[KEY] = {**layer.metadata[KEY], "record": self.record(case)}
 
     def _made(self, case: Case, frame: int, keys: list[str], first: list[str]) -> None:
         atlas = self.maker.drawn(case)

@@ -10,7 +10,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_medattn.widgets.case import Case
 from napari_medattn.widgets.jobs import Job, Jobs, Steps
-from napari_medattn.widgets.look.scenes import scene_of
+from napari_medattn.widgets.look.scenes import prediction_of, scene_of
 from napari_medattn.widgets.look.view import Voxel, frames_in_view
 from napari_medattn.widgets.session import Session
 
@@ -97,6 +97,11 @@ class Maker(QObject):
         if self._atlases.pop(case, None) is not None:
             self.outdated.emit(case)
 
+    def leave(self, case: Case) -> None:
+        """Let go of a case whose image is gone, and of what is held of the image."""
+        self.forget(case)
+        case.scene = None
+
     def frames(self) -> list[int]:
         """The frames that the view shows of the current case, the nearest to its middle first."""
         case = self.session.case
@@ -132,7 +137,8 @@ class Maker(QObject):
         askable = [key for key in keys if self.asking and can_ask(atlas.scene.site(key))]
         spot = self.spot if self.asking else None
         tile = spot.tile if spot is not None else 0
-        frames = frames_in_view(self.session.viewer, case.image, atlas.scene, self.focus)
+        seen, room = frames_in_view(self.session.viewer, case.image, atlas.scene, self.focus), atlas.fits(keys)
+        frames = seen[:room]  # what would only push out what is nearer to the middle is not made
         for order, frame in enumerate(frames):
             atlas.show(frame, keys)
             missing = atlas.missing(frame, keys)
@@ -144,10 +150,11 @@ class Maker(QObject):
             return spot.frame, partial(_listen_steps, atlas, spot, unheard)
         if not atlas.scene.flat or not frames:
             return None
-        for step in range(1, AHEAD + 1):
-            for frame in (frames[0] + step, frames[0] - step):
-                if 0 <= frame < atlas.scene.frames and (missing := atlas.missing(frame, keys)):
-                    return frame, partial(atlas.make_steps, frame, missing, askable if spot else [], tile, 0)
+        steps = (side * step for step in range(1, AHEAD + 1) for side in (1, -1))
+        near = [frame for step in steps if 0 <= (frame := frames[0] + step) < atlas.scene.frames]
+        for frame in [frame for frame in near if frame not in frames][: room - len(frames)]:
+            if missing := atlas.missing(frame, keys):
+                return frame, partial(atlas.make_steps, frame, missing, askable if spot else [], tile, 0)
         return None
 
     def _tell(self, doing: str) -> None:
@@ -175,12 +182,15 @@ class Maker(QObject):
     def _begin(self, case: Case, scene: Scene) -> None:
         from napari_medattn.look import Atlas
 
+        if case.image not in self.session.viewer.layers:
+            self.leave(case)
+            return
         if scene is not case.scene:  # the image was swapped meanwhile
             return
         atlas = self._atlases[case] = Atlas(scene)
-        if case.prediction is not None and case.predictor is scene.predictor:
-            for found in case.prediction.attention.values():
-                atlas.adopt(found)
+        made = prediction_of(case, scene)
+        for found in made.attention.values() if made is not None else ():
+            atlas.adopt(found)
         self.begun.emit(case)
 
     def _take(self, case: Case, atlas: Atlas, page: Page) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medattn.widgets.case import Case
+from napari_medattn.widgets.look.scenes import prediction_of
 from napari_medattn.widgets.look.view import Voxel, box_in_view, voxel_in_view
 
 if TYPE_CHECKING:
@@ -113,10 +114,10 @@ def _make(
     from napari_medattn.look import placed
     from napari_medattn.look.overview import answers_steps, overview_steps
 
-    keys, heads, made = order.keys, order.heads, order.case.prediction
+    keys, heads, made = order.keys, order.heads, prediction_of(order.case, scene)
     if order.voxel is not None:
         return (yield from answers_steps(scene, keys, order.voxel, direction=order.direction, heads=heads)), None
-    if made is not None and order.case.predictor is scene.predictor and all(key in made.attention for key in keys):
+    if made is not None and all(key in made.attention for key in keys):
         return placed(made, keys, heads), made.labels
     overview = yield from overview_steps(scene, keys, box=box, heads=heads)
     return list(overview.maps.values()), overview.labels
