@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from qtpy.QtWidgets import QCheckBox, QComboBox, QGridLayout, QLabel, QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QCheckBox, QComboBox, QDockWidget, QGridLayout, QLabel, QMainWindow, QWidget
 
 from napari_medattn.widgets.case import Case
 from napari_medattn.widgets.jobs import Jobs
@@ -42,6 +43,7 @@ class LookPanel(QWidget):
         self.asking = Asking(self.live, jobs)
         self.borders = PatchBorders(self.live)
         self._tools: dict[str, QWidget] = {}
+        self._said = ""  # by the question mode, under what is being made just now
         self.tree = SiteTree()
         self.head = QComboBox()
         self.head.setAccessibleName("head")
@@ -88,7 +90,7 @@ class LookPanel(QWidget):
         for name, _, module, kind in TOOLS:
             self.buttons[name].clicked.connect(lambda _=False, m=module, k=kind, n=name: self.open_tool(n, m, k))
         live.ticks_changed.connect(self._follow)
-        live.working.connect(self._say)
+        live.working.connect(self._work)
         live.failed.connect(self.message.fail)
         asking.said.connect(self._say)
         asking.turned.connect(self.query.setChecked)
@@ -154,6 +156,7 @@ class LookPanel(QWidget):
             self._tools[name] = tool
             viewer.window.add_dock_widget(tool, name=name, area="right", tabify=False)
         tool.parentWidget().show()
+        _give_room(tool)
         if hasattr(tool, "offer"):
             tool.offer(self.live.ticked())
         if hasattr(tool, "choose") and (self.tree.current or self.live.ticked()):
@@ -177,8 +180,20 @@ class LookPanel(QWidget):
         self.legend.setVisible(site is not None)
 
     def _say(self, text: str) -> None:
-        if text or not self.asking.on:
-            self.message.say(text)
+        self._said = text
+        self.message.say(text)
+
+    def _work(self, doing: str) -> None:
+        """Say what is being made; afterwards what was said before."""
+        self.message.say(doing or (self._said if self.asking.on else ""))
+
+
+def _give_room(tool: QWidget) -> None:
+    """Let a tool that was squeezed below the panel have half of the window's height."""
+    frame = tool.parentWidget()
+    window = frame.parentWidget()
+    if isinstance(frame, QDockWidget) and isinstance(window, QMainWindow) and not frame.isFloating():
+        window.resizeDocks([frame], [window.height() // 2], Qt.Orientation.Vertical)
 
 
 def _grid(buttons: list[Any], columns: int = 2) -> QWidget:

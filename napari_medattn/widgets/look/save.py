@@ -73,7 +73,7 @@ class SaveTool(QWidget):
         self.browse.setFixedWidth(32)
         self.replace = QCheckBox("replace files that are there")
         self.replace.setToolTip("Otherwise nothing is saved if a file of the same name exists.")
-        self.width = _combo(_WIDTHS, "width of the figure", "The width at which the figure is printed.")
+        self.printed_width = _combo(_WIDTHS, "width of the figure", "The width at which the figure is printed.")
         self.run = button("Save maps", "Run the network over the whole scan and save the ticked maps.")
         self.sheet = button("Contact sheet ...", "Draw the ticked maps on a few slices, as PDF, PNG or SVG.")
         self.figure = button("Figure of this slice ...", "Draw image, mask and ticked maps of the slice in view.")
@@ -96,7 +96,7 @@ class SaveTool(QWidget):
         lines.addRow("grid", self.grid)
         lines.addRow("folder", row(self.folder, self.browse, stretch=0))
         lines.addRow("", self.replace)
-        lines.addRow("figure", self.width)
+        lines.addRow("figure", self.printed_width)
         self._lines = lines
         honest = QLabel("Where the block looks, not why. The card of each map says so too.")
         honest.setWordWrap(True)
@@ -194,7 +194,7 @@ class SaveTool(QWidget):
 
     def save_figure(self, path: Path | str) -> None:
         """Draw image, mask and ticked maps of the slice in view; only that slice is run."""
-        order, width = self._order(), self.width.currentData()
+        order, width = self._order(), self.printed_width.currentData()
         if order is not None:
             title = f"a figure of {order.case.image.name}"
             self.work.start(title, lambda scene: figure_steps(order, scene, Path(path), width), self._saved)
