@@ -198,7 +198,7 @@ class Tools(QWidget):
             return
         stays = [f"{_voxels(admitted.kept)} that you painted or confirmed"] if admitted.kept else []
         stays += [f"{_voxels(admitted.locked)} of locked classes"] if admitted.locked else []
-        rest = f" {' and '.join(stays)} stay{'' if len(stays) > 1 else 's'}.".capitalize() if stays else ""
+        rest = f" {' and '.join(stays)} stay{'s' if admitted.kept + admitted.locked == 1 else ''}." if stays else ""
         if admitted.edit is None:
             self.message.say(f"{proposal.tool}: nothing to change here.{rest}")
             return
