@@ -7,6 +7,7 @@ and the growing's settings come from the tuning patients of the split and from o
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from napari_medattn.bench.walk import (
     slice_order,
     walk,
 )
+from napari_medattn.correct.grow import grow
 from napari_medattn.correct.queue import Evidence, Weights, evidence_steps
 from napari_medattn.data.phantom import phantom
 from napari_medattn.errors import InputError
@@ -87,7 +89,7 @@ def measure(
             for order, chosen in _orders(start, name).items():
                 walks.setdefault((name, order), []).append([walk(start, choose, tool, _SEED) for choose in chosen])
                 yield Progress(f"correcting {start.name}", count, len(starts), "cases")
-    rows = _area_rows(walks)
+    rows = [*_time_rows(), *_area_rows(walks)]
     for key, found in walks.items():
         rows += _level_rows(*key, found)
     rows += _sign_rows(tuning)
@@ -109,6 +111,23 @@ def _orders(start: Start, tool: str) -> dict[str, list[Choose]]:
     if tool == "between":
         orders["every fourth first"] = [coarse_order(start)]
     return orders
+
+
+def _time_rows() -> list[Row]:
+    """How long a stroke takes to grow in a slice of 256 x 256, everything included."""
+    volume, labels = phantom(77_100, (1, 256, 256))
+    sure = np.stack([np.where(labels == n, 0.8, 0.1) for n in range(int(labels.max()) + 1)]).astype(np.float32)
+    empty, rows = np.zeros_like(labels), []
+    for what, share in (("a stroke", 0.3), ("strokes all over", 1.0)):
+        drawn = {n: np.argwhere(labels == n) for n in range(int(labels.max()) + 1)}
+        lines = {n: voxels[: int(share * len(voxels))][::40] for n, voxels in drawn.items() if n or share == 1}
+        times = []
+        for _ in range(5):
+            began = time.perf_counter()
+            grow(empty, lines, image=volume.array[0], probabilities=sure)
+            times.append(time.perf_counter() - began)
+        rows.append(Row(f"growing {what} in 256 x 256", float(np.median(times)), 1.0, "s", at_most=True))
+    return rows
 
 
 def _area_rows(walks: Walks) -> list[Row]:
@@ -180,7 +199,7 @@ def _scans(folder: DataFolder, scratch: Path, quick: bool) -> Generator[Any, Non
     wanted = [(case, True) for case in split.reported] + [(case, False) for case in split.tuning]
     for count, (case, reported) in enumerate(wanted[:2] if quick else wanted):
         yield Progress(f"segmenting {case}", count, len(wanted), "cases")
-        starts[reported].append((yield from _start(case, folder.example(case), predictor, everything=not reported)))
+        starts[reported].append((yield from start_of(case, folder.example(case), predictor, not reported)))
     return starts[True], starts[False]
 
 
@@ -193,12 +212,18 @@ def _phantoms(count: int) -> Generator[Any, None, list[Start]]:
         volume, labels = phantom(77_000 + seed, (24, 96, 96))
         noise = np.random.default_rng(seed).normal(0, 120, volume.array.shape)
         noisy = replace(volume, array=(volume.array + noise).astype(np.float32))
-        starts.append((yield from _start(volume.name, Example(noisy, labels), predictor, everything=False)))
+        starts.append((yield from start_of(volume.name, Example(noisy, labels), predictor)))
     return starts
 
 
-def _start(name: str, example: Example, predictor: Predictor, everything: bool) -> Generator[Any, None, Start]:
-    """What the network makes of a scan; with flips and attention if ``everything`` is to be compared."""
+def start_of(
+    name: str, example: Example, predictor: Predictor, everything: bool = False
+) -> Generator[Any, None, Start]:
+    """What the network makes of a scan; with flips and attention if ``everything`` is to be compared.
+
+    Yields:
+        Progress of the runs.
+    """
     found = segment(example.volume, predictor, probabilities=True, uncertainty=True)
     assert found.probabilities is not None
     evidence = Evidence(found.uncertainty)

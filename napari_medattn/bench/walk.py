@@ -41,10 +41,17 @@ class Start:
     memory: dict[tuple[Any, ...], list[Stroke]] = field(default_factory=dict)
 
     @property
-    def filled(self) -> list[int]:
-        """Slices in which the network found something, and the others after them."""
-        has = self.labels.any(axis=(1, 2))
-        return [*map(int, np.flatnonzero(has)), *map(int, np.flatnonzero(~has))]
+    def within(self) -> list[int]:
+        """From the first to the last slice in which the network found something."""
+        has = np.flatnonzero(self.labels.any(axis=(1, 2)))
+        return list(range(int(has[0]), int(has[-1]) + 1)) if has.size else []
+
+    @property
+    def beyond(self) -> list[int]:
+        """The slices before and after those, the nearest first."""
+        inside = self.within
+        middle = (inside[0] + inside[-1]) / 2 if inside else 0
+        return sorted(set(range(len(self.labels))) - set(inside), key=lambda index: (abs(index - middle), index))
 
     def tally(self) -> Tally:
         """The Dice to begin with."""
@@ -128,22 +135,20 @@ def in_order(order: Sequence[int]) -> Choose:
 
 
 def slice_order(start: Start) -> Choose:
-    """From the first slice to the last, those without any object at the end."""
-    return in_order(start.filled)
+    """From the first slice with an object to the last, then what lies beyond."""
+    return in_order([*start.within, *start.beyond])
 
 
 def random_order(start: Start, seed: int) -> Choose:
-    """At random, those without any object at the end."""
-    random, filled = np.random.default_rng(seed), start.filled
-    some = int(start.labels.any(axis=(1, 2)).sum())
-    return in_order([*random.permutation(filled[:some]).tolist(), *random.permutation(filled[some:]).tolist()])
+    """At random between the first slice with an object and the last, then what lies beyond."""
+    random = np.random.default_rng(seed)
+    return in_order([*random.permutation(start.within).astype(int).tolist(), *start.beyond])
 
 
 def coarse_order(start: Start, step: int = 4) -> Choose:
-    """Every fourth slice with an object, then those halfway, then the rest: what is filled lies between."""
-    filled = start.filled
-    some = filled[: int(start.labels.any(axis=(1, 2)).sum())]
-    order = [*some[::step], *some[-1:], *some[step // 2 :: step], *filled]
+    """Every fourth slice, then those halfway, then the rest: what is filled lies between."""
+    some = start.within
+    order = [*some[::step], *some[-1:], *some[step // 2 :: step], *some, *start.beyond]
     return in_order(list(dict.fromkeys(order)))
 
 
@@ -152,7 +157,7 @@ def queue_order(start: Start, weights: Weights | None = None) -> Choose:
 
     def choose(labels: Labels, looked: Sequence[int]) -> int:
         places = rank(labels, start.evidence, done=looked, weights=weights, count=1)
-        return places[0].index if places else next(n for n in start.filled if n not in looked)
+        return places[0].index if places else next(n for n in (*start.within, *start.beyond) if n not in looked)
 
     return choose
 

@@ -9,8 +9,8 @@ class, and does one of these, each counted as one stroke:
   radii in `Hand.radii` it takes the one that mends most. Its hand shakes: the whole line is off by a normally
   distributed step, rounded to voxels.
 - *Scribble and grow*: where the best stroke of the brush would leave much of the error, it draws a line one voxel wide
-  along the middle of the error, without its ends, and looks what `grow` makes of it. If that mends more than the brush
-  would, it keeps it, else it undoes it, which does not give the stroke back, and takes the brush.
+  along the middle of the error, without its ends, and looks what `grow` makes of it. If that mends at least half of what
+  the brush would, it keeps it, else it undoes it, which does not give the stroke back, and takes the brush.
 - *Fill between*: where it has been on both sides, it first looks what clearing the slice and `fill_between` would give,
   and keeps that if it mends more than two strokes are worth; clearing and filling count as two strokes.
 
@@ -35,6 +35,7 @@ from napari_medattn.correct.proposal import Labels, Proposal
 from napari_medattn.errors import InputError
 
 _ENOUGH = 0.7  # of an error mended by one stroke of the brush: no other tool is tried
+_WORTH_KEEPING = 0.5  # of what the brush would mend: what has grown stays
 _ENDS = 0.15  # of a scribble, at either end, that are left out
 
 
@@ -152,7 +153,7 @@ class Annotator:
             scribble = "grow" in self.tools and line.mends < _ENOUGH * np.count_nonzero(line.error)
             if scribble and not (tried & line.error).any():
                 after = self._scribbled(index, line)
-                if wrong_voxels(before, truth) - wrong_voxels(after, truth) <= line.mends:
+                if wrong_voxels(before, truth) - wrong_voxels(after, truth) < _WORTH_KEEPING * line.mends:
                     after, tried = before, tried | line.error
                 strokes.append(Stroke("grow", after))
             else:

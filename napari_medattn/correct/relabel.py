@@ -302,7 +302,7 @@ def _bulges(distance: Float, mask: Mask, parts: int) -> NDArray[np.int32]:
     # The more a peak must stand out, the fewer there are; the largest height that leaves enough of them is sought.
     for _ in range(12):
         middle = (low + high) / 2
-        seeds, count = components(h_maxima(distance, middle).astype(bool) & mask)
+        seeds, count = ndimage.label(h_maxima(distance, middle).astype(bool) & mask, np.ones((3,) * mask.ndim))
         if count >= parts:
             low, best = middle, seeds
             if count == parts:
