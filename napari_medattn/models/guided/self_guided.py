@@ -118,7 +118,7 @@ class SelfGuidedNetwork(nn.Module):
                     stride=(4, 4),
                     normalisation="softmax",
                     sums_to_one=(2, 3),
-                    no_stream="3x3 convolutions and a product with the guide lie between the attentions of the two steps",
+                    no_stream="convolutions and a product with the guide lie between the attentions of the two steps",
                 )
                 channel = AttentionSite(
                     key=f"step{step}.scale{scale}.channel.attend",
