@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from napari_medattn.correct.between import fill_between
+from napari_medattn.correct.brush import threshold_in_brush
 from napari_medattn.correct.clean import fill_holes, keep_largest, remove_island, remove_islands, smooth
 from napari_medattn.correct.grow import grow
-from napari_medattn.correct.relabel import copy_slice, merge, relabel, split, threshold_in_brush
+from napari_medattn.correct.relabel import copy_slice, merge, relabel
+from napari_medattn.correct.split import split
 from napari_medattn.errors import InputError
 from tests.correct_tools import applied
 

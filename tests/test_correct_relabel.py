@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_medattn.correct.relabel import copy_slice, merge, relabel, split, split_at_waist, threshold_in_brush
+from napari_medattn.correct.brush import threshold_in_brush
+from napari_medattn.correct.relabel import copy_slice, merge, relabel
+from napari_medattn.correct.split import split, split_at_waist
 from napari_medattn.errors import InputError
 from tests.correct_tools import applied, ball, disk, drawn
 

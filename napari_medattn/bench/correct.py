@@ -1,5 +1,7 @@
 """``medattn bench correct``: strokes and slices until a mask is right, by tool and by order.
 
+Tools are used beside a brush of three sizes (*brush*), or beside a *fine brush* alone.
+
 A small network is trained on some patients of a set; its masks of other patients are what a simulated annotator
 (`napari_medattn.correct.annotator`) corrects. Nothing was chosen on the patients that are reported: the queue's weights
 and the growing's settings come from the tuning patients of the split and from other sets.
@@ -28,6 +30,7 @@ from napari_medattn.bench.walk import (
     slice_order,
     walk,
 )
+from napari_medattn.correct.annotator import Hand
 from napari_medattn.correct.grow import grow
 from napari_medattn.correct.queue import Evidence, Weights, evidence_steps
 from napari_medattn.data.phantom import phantom
@@ -39,7 +42,14 @@ from napari_medattn.training.examples import Example
 from napari_medattn.training.folder import DataFolder
 
 LEVELS = (0.90, 0.95)
-TOOLS = {"brush": frozenset[str](), "grow": frozenset({"grow"}), "between": frozenset({"between"})}
+FINE = Hand(radii=(1,), most=200)
+TOOLS = {
+    "brush": (frozenset[str](), Hand()),
+    "grow": (frozenset({"grow"}), Hand()),
+    "between": (frozenset({"between"}), Hand()),
+    "fine brush": (frozenset[str](), FINE),
+    "fine brush and grow": (frozenset({"grow"}), FINE),
+}
 SIGNS = {
     "uncertainty": Weights(1, 0, 0, 0),
     "flips": Weights(0, 1, 0, 0),
@@ -81,13 +91,13 @@ def measure(
         if scratch is None:
             raise InputError("The network that is trained on the data has to be kept somewhere.", "Give --scratch.")
         starts, tuning = yield from _scans(DataFolder.open(data), scratch, quick)
-    tools = {name: tool for name, tool in TOOLS.items() if not (quick and name == "between")}
+    tools = {name: tool for name, tool in TOOLS.items() if not quick or name in ("brush", "grow")}
     walks: Walks = {}
     for count, start in enumerate(starts):
         yield Progress(f"correcting {start.name}", count, len(starts), "cases")
-        for name, tool in tools.items():
+        for name, (tool, hand) in tools.items():
             for order, chosen in _orders(start, name).items():
-                walks.setdefault((name, order), []).append([walk(start, choose, tool, _SEED) for choose in chosen])
+                walks.setdefault((name, order), []).append([walk(start, one, tool, hand, _SEED) for one in chosen])
                 yield Progress(f"correcting {start.name}", count, len(starts), "cases")
     rows = [*_time_rows(), *_area_rows(walks)]
     for key, found in walks.items():
@@ -101,6 +111,8 @@ def measure(
 
 
 def _orders(start: Start, tool: str) -> dict[str, list[Choose]]:
+    if "fine" in tool:
+        return {"queue": [queue_order(start)]}
     orders = {
         "queue": [queue_order(start)],
         "slice order": [slice_order(start)],

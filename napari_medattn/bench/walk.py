@@ -110,11 +110,21 @@ class Walk:
         return float(np.trapezoid(self.by_slice())) / max(1, int(self.looked[-1]))
 
 
-def walk(start: Start, choose: Choose, tools: frozenset[str] = frozenset(), seed: int = 0) -> Walk:
+def walk(
+    start: Start, choose: Choose, tools: frozenset[str] = frozenset(), hand: Hand | None = None, seed: int = 0
+) -> Walk:
     """Correct all slices in the order in which they are chosen."""
     labels = start.labels.copy()
     annotator = Annotator(
-        labels, Hidden(start.truth), start.spacing, tools, start.image, start.probabilities, Hand(), seed, start.memory
+        labels,
+        Hidden(start.truth),
+        start.spacing,
+        tools,
+        start.image,
+        start.probabilities,
+        hand or Hand(),
+        seed,
+        start.memory,
     )
     tally = start.tally()
     steps = [(0, 0, tally.dice)]

@@ -9,8 +9,8 @@ class, and does one of these, each counted as one stroke:
   radii in `Hand.radii` it takes the one that mends most. Its hand shakes: the whole line is off by a normally
   distributed step, rounded to voxels.
 - *Scribble and grow*: where the best stroke of the brush would leave much of the error, it draws a line one voxel wide
-  along the middle of the error, without its ends, and looks what `grow` makes of it. If that mends at least half of what
-  the brush would, it keeps it, else it undoes it, which does not give the stroke back, and takes the brush.
+  along the middle of the error, without its ends, and looks what `grow` makes of it. If that mends half of what the
+  brush would or more, it keeps it, else it undoes it, which does not give the stroke back, and takes the brush.
 - *Fill between*: where it has been on both sides, it first looks what clearing the slice and `fill_between` would give,
   and keeps that if it mends more than two strokes are worth; clearing and filling count as two strokes.
 
@@ -112,7 +112,7 @@ class Annotator:
         probabilities: (K, Z, Y, X), for growing.
         hand: How it draws.
         seed: All that is random in a slice follows from this and the slice.
-        memory: Strokes in a slice follow from its labels, the slice and the tools; give annotators of one case and
+        memory: Strokes in a slice follow from its labels, the slice, tools and hand; give annotators of one case and
             seed the same memory, and they are worked out once.
     """
 
@@ -132,7 +132,7 @@ class Annotator:
         strokes = self._fill_between(index) if "between" in self.tools else []
         if strokes:
             self.labels[index] = strokes[-1].after
-        key = (index, "grow" in self.tools, self.labels[index].tobytes())
+        key = (index, "grow" in self.tools, self.hand, self.labels[index].tobytes())
         if key not in self.memory:
             self.memory[key] = self._draw(index)
         strokes += self.memory[key]

@@ -145,7 +145,9 @@ def foreground(labels: Labels) -> list[int]:
         return []
     highest = int(labels.max())
     if labels.min() >= 0 and highest < 1 << 16:
-        return [int(n) for n in np.flatnonzero(np.bincount(labels.ravel(), minlength=1)) if n > 0]
+        # Layer by layer: counting makes a wide copy of what it counts.
+        counts = sum(np.bincount(layer.ravel(), minlength=highest + 1) for layer in labels)
+        return [int(n) for n in np.flatnonzero(counts) if n > 0]
     return [int(n) for n in np.unique(labels) if n > 0]
 
 
@@ -190,6 +192,13 @@ def nearest(values: Labels, known: Mask, spacing: Sequence[float]) -> Labels:
         return np.where(known, values, 0)
     where = ndimage.distance_transform_edt(~known, sampling=spacing, return_distances=False, return_indices=True)
     return values[tuple(where)]  # type: ignore[no-any-return]
+
+
+def with_label(mask: Mask, label: int, before: Labels) -> Labels:
+    """Labels with another one where the mask is True."""
+    after = before.copy()
+    after[mask] = label
+    return after
 
 
 def describe(box: Box) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_medattn.correct.boxes import (
@@ -108,20 +109,33 @@ def fill_holes(
     """
     box, sizes = resolve(box, labels), millimetres(spacing, labels.ndim)
     before = labels[box]
+    used = bounds(before > 0)
+    if used is None:
+        return propose(labels, box, before, "fill holes")
+    # A margin, so that all that is not enclosed reaches the rim.
+    used = grown(used, before.shape, (1,) * before.ndim)
+    after = before.copy()
+    after[used] = _without_holes(before[used], sizes, classes, largest)
+    return propose(labels, box, after, "fill holes")
+
+
+def _without_holes(
+    before: Labels, sizes: Sequence[float], classes: Iterable[int] | None, largest: float | None
+) -> Labels:
+    """See `fill_holes`."""
     numbered, count = components(before == 0)
     hole = np.ones(count + 1, bool)
     hole[0] = False
     hole[_at_the_rim(numbered)] = False
     if largest is not None:
-        hole &= np.bincount(numbered.ravel(), minlength=count + 1) * _voxel(box, sizes) <= largest
+        hole &= np.bincount(numbered.ravel(), minlength=count + 1) * _voxel(before.shape, sizes) <= largest
     if classes is not None:
         others = np.setdiff1d(foreground(before), list(classes))
         hole[_touching(numbered, np.isin(before, others))] = False
     inside = hole[numbered]
-    after = before
-    if inside.any():
-        after = np.where(inside, nearest(before, before != 0, _within_slices(box, sizes)), before)
-    return propose(labels, box, after, "fill holes")
+    if not inside.any():
+        return before
+    return np.where(inside, nearest(before, before > 0, _within_slices(before.shape, sizes)), before)
 
 
 def remove_islands(
@@ -150,12 +164,12 @@ def remove_islands(
     before = labels[box]
     gone = np.zeros(before.shape, bool)
     for number in chosen(before, classes):
-        numbered, count = components(before == number)
-        small = np.bincount(numbered.ravel(), minlength=count + 1) * _voxel(box, sizes) < smallest
+        view, numbered, counts, unknown = _parts(labels, box, number)
+        small = counts * _voxel(before.shape, sizes) < smallest
         small[0] = False
-        small[going_on(numbered, labels, number, box)] = False
-        gone |= small[numbered]
-    return propose(labels, box, _without(before, gone, _within_slices(box, sizes)), "remove islands")
+        small[unknown] = False
+        gone[view] |= small[numbered]
+    return propose(labels, box, _without(before, gone, sizes), "remove islands")
 
 
 def remove_island(
@@ -179,7 +193,7 @@ def remove_island(
     if before[at] > 0:
         numbered, _ = components(before == before[at])
         gone = numbered == numbered[at]
-    return propose(labels, box, _without(before, gone, _within_slices(box, sizes)), "remove island")
+    return propose(labels, box, _without(before, gone, sizes), "remove island")
 
 
 def keep_largest(
@@ -206,21 +220,36 @@ def keep_largest(
     before = labels[box]
     gone = np.zeros(before.shape, bool)
     for number in chosen(before, classes):
-        numbered, count = components(before == number)
-        counts = np.bincount(numbered.ravel(), minlength=count + 1)
-        counts[0] = 0
-        lost = np.ones(count + 1, bool)
-        lost[0] = lost[int(counts.argmax())] = False
-        lost[going_on(numbered, labels, number, box)] = False
-        gone |= lost[numbered]
-    return propose(labels, box, _without(before, gone, _within_slices(box, sizes)), "keep the largest")
+        view, numbered, counts, unknown = _parts(labels, box, number)
+        lost = np.ones(len(counts), bool)
+        lost[0] = lost[1 + int(counts[1:].argmax())] = False
+        lost[unknown] = False
+        gone[view] |= lost[numbered]
+    return propose(labels, box, _without(before, gone, sizes), "keep the largest")
 
 
-def _without(before: Labels, gone: Mask, spacing: Sequence[float]) -> Labels:
+def _parts(labels: Labels, box: Box, number: int) -> tuple[Box, NDArray[np.int32], NDArray[np.intp], NDArray[np.int32]]:
+    """The parts of a class that occurs in a box.
+
+    Returns:
+        Where in the box they lie; there their numbers from 1 on; the voxels of each, from number 0 on; and the numbers
+        of those that go on outside of the box.
+    """
+    inside = bounds(labels[box] == number)
+    assert inside is not None
+    view = grown(inside, [side.stop - side.start for side in box], (1,) * len(box))
+    here = tuple(slice(b.start + v.start, b.start + v.stop) for b, v in zip(box, view, strict=True))
+    numbered, count = components(labels[here] == number)
+    counts = np.bincount(numbered.ravel(), minlength=count + 1)
+    return view, numbered, counts, going_on(numbered, labels, number, here)
+
+
+def _without(before: Labels, gone: Mask, sizes: Sequence[float]) -> Labels:
     """Labels where ``gone`` voxels took the nearest other one, background where all are gone."""
     inside = bounds(gone)
     if inside is None:
         return before
+    spacing = _within_slices(before.shape, sizes)
     # What is nearest to a voxel of an island is never farther than the island is long.
     diagonal = np.linalg.norm([(s.stop - s.start) * size for s, size in zip(inside, spacing, strict=True)])
     around = grown(inside, before.shape, [int(diagonal / size) + 1 for size in spacing])
@@ -241,11 +270,11 @@ def _touching(numbered: Labels, other: Mask) -> Labels:
     return np.unique(numbered[ndimage.binary_dilation(other)])
 
 
-def _voxel(box: Box, sizes: Sequence[float]) -> float:
-    """Size of a voxel: without the axes on which the box is one voxel thick."""
-    return float(np.prod([size for side, size in zip(box, sizes, strict=True) if side.stop - side.start > 1]))
+def _voxel(shape: Sequence[int], sizes: Sequence[float]) -> float:
+    """Size of a voxel: without the axes on which there is one voxel only."""
+    return float(np.prod([size for count, size in zip(shape, sizes, strict=True) if count > 1]))
 
 
-def _within_slices(box: Box, sizes: Sequence[float]) -> tuple[float, ...]:
-    """The voxel size for distances in a box; along an axis of one voxel it does not matter."""
-    return tuple(1.0 if side.stop - side.start == 1 else size for side, size in zip(box, sizes, strict=True))
+def _within_slices(shape: Sequence[int], sizes: Sequence[float]) -> tuple[float, ...]:
+    """The voxel size for distances; along an axis of one voxel it does not matter."""
+    return tuple(1.0 if count == 1 else size for count, size in zip(shape, sizes, strict=True))
