@@ -211,13 +211,13 @@ def _relabel(task: Task) -> Proposal:
 
 
 def _split(task: Task) -> Proposal:
-    from napari_medattn.correct.relabel import split
+    from napari_medattn.correct.split import split
 
     return split(task.labels, task.label, box=task.box)
 
 
 def _waist(task: Task) -> Proposal:
-    from napari_medattn.correct.relabel import split_at_waist
+    from napari_medattn.correct.split import split_at_waist
 
     return split_at_waist(task.labels, task.voxel, max(2, round(task.amount)), box=task.box, spacing=task.spacing)
 
@@ -232,7 +232,7 @@ def _copy(task: Task, step: int) -> Proposal:
 
 
 def _threshold(task: Task) -> Proposal:
-    from napari_medattn.correct.relabel import threshold_in_brush
+    from napari_medattn.correct.brush import threshold_in_brush
 
     # Only what lies under the brush is read.
     one = tuple(slice(n, n + 1) for n in task.voxel)
