@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import QHeaderView, QTreeWidget, QTreeWidgetItem
 
-from napari_medattn.models import AttentionSite
 from napari_medattn.widgets.parts import fit_rows
+
+if TYPE_CHECKING:
+    from napari_medattn.models import AttentionSite
 
 _KEY = int(Qt.ItemDataRole.UserRole)
 _ROWS = 9
