@@ -35,7 +35,7 @@ def segmented(axial, qtbot):
 def ask(dock, voxel, qtbot):
     """Point at a voxel and wait for the answers."""
     dock.look.asking.point(voxel)
-    qtbot.waitUntil(lambda: dock.look.asking._job is None and not dock.look.live.busy, timeout=PATIENCE)
+    qtbot.waitUntil(lambda: not dock.look.asking.busy and not dock.look.live.busy, timeout=PATIENCE)
     return dock.look.live.answers
 
 
@@ -257,5 +257,5 @@ class TestAsking:
         wait_for_maps(segmented, 1, qtbot)
         segmented.look.asking.point((float(segmented.viewer.dims.current_step[0]), 20.0, 12.0))
         segmented.viewer.layers.remove(segmented.session.case.image)
-        qtbot.waitUntil(lambda: segmented.look.asking._job is None, timeout=PATIENCE)
+        qtbot.waitUntil(lambda: not segmented.look.asking.busy, timeout=PATIENCE)
         assert segmented.look.live.answers == {}

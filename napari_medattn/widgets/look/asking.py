@@ -97,6 +97,11 @@ class Asking(QObject):
         self.live.refresh()
         self._ask()
 
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is on its way, or a voxel waits for its turn."""
+        return self._job is not None or self._pace.isActive()
+
     def point(self, voxel: Voxel) -> None:
         """Ask a voxel (Z, Y, X) of the current image."""
         self._voxel = voxel
