@@ -27,6 +27,8 @@ TOOLS = (
     ("Save ...", "Save maps, a contact sheet, or a figure of this slice.", "save", "SaveTool"),
 )
 
+_HINT = "Tick a block to see where it looks."
+
 
 class LookPanel(QWidget):
     """The tree of sites, which head and which voxel, and the tools.
@@ -116,7 +118,7 @@ class LookPanel(QWidget):
         elif not sites:
             self.message.say("Needs a network that is loaded, and has attention.")
         else:
-            self.message.say("" if self.live.ticked() else "Tick a block to see where it looks.")
+            self.message.say("" if self.live.ticked() else _HINT)
         self.live.refresh()
 
     def refresh_maps(self, case: Case) -> None:
@@ -171,6 +173,8 @@ class LookPanel(QWidget):
 
     def _follow(self) -> None:
         self.tree.follow(self.live.ticked())
+        if self.live.ticked() and self.message.text == _HINT:
+            self.message.say("")
         if self.asking.on:
             self._say(self.asking.why_not())
 
