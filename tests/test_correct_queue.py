@@ -167,10 +167,16 @@ class TestEvidence:
         known = np.zeros(volume.grid.shape, np.float32)
         assert run_to_end(evidence_steps(volume, predictor, uncertainty=known)).uncertainty is known
 
-    def test_it_can_be_left_between_steps(self, predictor, volume):
+    def test_it_can_be_left_between_steps(self, predictor, volume, monkeypatch):
+        passes, run = [], predictor.run
+        monkeypatch.setattr(predictor, "run", lambda *given, **named: passes.append(given) or run(*given, **named))
+        run_to_end(evidence_steps(volume, predictor, flips=(2,)))
+        whole = len(passes)
+        passes.clear()
         steps = evidence_steps(volume, predictor, flips=(2,))
         next(steps)
         steps.close()
+        assert len(passes) < whole
 
     def test_an_axis_that_is_not_there(self, predictor, volume):
         with pytest.raises(InputError, match="mirrored"):

@@ -41,6 +41,7 @@ class _Player:
         self.labels, self.log, self.doubtful = labels, EditLog(labels.shape), 0
 
     def play(self, record: Record) -> None:
+        """Bring labels and log to where they were after this record."""
         if record.kind == "step":
             edit = step_of(record, self.log.shape)
             self.log.append(edit)
