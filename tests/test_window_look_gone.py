@@ -49,6 +49,15 @@ class TestRemoved:
         getattr(axial.viewer.layers, how)()
         qtbot.waitUntil(lambda: not axial.viewer.layers, timeout=PATIENCE)
 
+    @pytest.mark.parametrize("first", range(3))
+    def test_in_whatever_order_napari_takes_them(self, axial, qtbot, first):
+        tick(axial, LOCAL)
+        wait_for_maps(axial, 1, qtbot)
+        layers = [axial.session.case.maps[LOCAL], axial.look.borders.layer, axial.session.image]
+        for layer in layers[first:] + layers[:first]:
+            axial.viewer.layers.remove(layer)
+        qtbot.waitUntil(lambda: not axial.viewer.layers, timeout=PATIENCE)
+
     def test_nothing_of_it_is_kept(self, axial, qtbot):
         tick(axial, ROWS)
         wait_for_maps(axial, 1, qtbot)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -24,6 +24,11 @@ from napari_medattn.training.patches import Augmentation, PatchSampler
 GRADIENT_LIMIT = 12.0
 Event = TrainingStep | Validation
 Scores = dict[str, float]
+
+
+def never() -> bool:
+    """Not to be stopped."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,10 @@ def train_steps(
     config: TrainingConfig,
     device: torch.device,
     validate: Callable[[nn.Module], Scores] | None = None,
+    *,
+    trainable: Sequence[nn.Parameter] | None = None,
+    penalty: Callable[[], Tensor] | None = None,
+    stop: Callable[[], bool] = never,
 ) -> Generator[Event, None, None]:
     """Train a network in place.
 
@@ -89,6 +98,9 @@ def train_steps(
         config: How long and with what.
         device: Where to compute.
         validate: Scores the network on held-out cases: mean Dice of each foreground class by name.
+        trainable: The parameters that may change; all if None. The others stay frozen to the end.
+        penalty: A term that is added to the loss of every step, such as the distance from earlier weights.
+        stop: Asked after every step whether to end here and keep what was learned so far.
 
     Yields:
         A `TrainingStep` per optimiser step and a `Validation` now and then. Closing the generator stops the run.
@@ -104,6 +116,11 @@ def train_steps(
     model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
     _training_mode(model, config)
     frozen = [p for p in model.parameters() if not p.requires_grad]
+    if trainable is not None:
+        chosen = {id(parameter) for parameter in trainable}
+        frozen = [parameter for parameter in frozen if id(parameter) in chosen]
+        for parameter in model.parameters():
+            parameter.requires_grad_(parameter.requires_grad and id(parameter) in chosen)
     before = copy.deepcopy(model).eval() if config.hold else None
     optimiser = make_optimiser(config.recipe, model)
     schedule = Schedule(config.recipe)
@@ -133,6 +150,8 @@ def train_steps(
             with torch.no_grad():
                 opinion = before(images)
             loss = loss + config.hold * divergence(outputs.logits.float(), opinion.float(), (weights == 0).float())
+        if penalty is not None:
+            loss = loss + penalty()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = float(nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_LIMIT))
@@ -151,6 +170,8 @@ def train_steps(
             best, is_best = max(best, mean), mean > best
             schedule.scored(clock.step / steps_per_epoch, is_best)
             yield Validation(clock.step, clock.step // steps_per_epoch, dice, is_best)
+        if stop():
+            break
     model.eval()
 
 

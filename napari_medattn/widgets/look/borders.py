@@ -107,9 +107,7 @@ class PatchBorders(QObject):
     def _remove(self, case: Case) -> None:
         layer = self._layers.pop(case, None)
         self._drawn = None
-        if layer is not None and case.image in self.viewer.layers:
-            remove_present(self.viewer.layers, [layer])
-        elif layer is not None:  # later, because napari may be about to remove this layer with the scan
+        if layer is not None:  # later, because napari may be about to remove this layer with the scan or the map
             QTimer.singleShot(0, partial(remove_present, self.viewer.layers, [layer]))
 
     def _view_changed(self, event: Any = None) -> None:
