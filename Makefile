@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTHON ?=
 
+# Tests at a time, each process with a virtual display of its own where Xvfb is installed.
+JOBS ?= 2
+
 # Programs write their caches below HOME: where there is none, give them one.
 ifneq ($(shell [ -n "$$HOME" ] && [ -d "$$HOME" ] && [ -w "$$HOME" ] && echo yes),yes)
 export HOME := $(CURDIR)/$(VENV)/home
@@ -29,7 +32,7 @@ demo: system-libraries $(INSTALLED) ## Segment a sample volume and show it; with
 	$(VIRTUAL_DISPLAY) $(BIN)/medattn demo $(DEMO_OPTIONS)
 
 test: system-libraries lint ## Run all checks: lint, then the tests.
-	$(VIRTUAL_DISPLAY) $(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist worksteal
 
 lint: $(INSTALLED) ## Check style, types and the layering of imports.
 	$(BIN)/ruff check .
