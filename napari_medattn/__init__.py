@@ -13,6 +13,7 @@ from napari_medattn._version import __version__
 if TYPE_CHECKING:  # the same doors as below, for type checkers and editors
     from napari_medattn.attention import capture_attention as capture_attention
     from napari_medattn.data import (
+        Example as Example,
         Volume as Volume,
         read_labels as read_labels,
         read_volume as read_volume,
@@ -38,14 +39,13 @@ if TYPE_CHECKING:  # the same doors as below, for type checkers and editors
         load_checkpoint as load_checkpoint,
     )
     from napari_medattn.store.authors import load_authors_weights as load_authors_weights
-    from napari_medattn.training.examples import Example as Example
     from napari_medattn.training.finetune import finetune as finetune
     from napari_medattn.training.metrics import evaluate as evaluate
 
 _DOORS = {
     "AttentionSite": "models",
     "Checkpoint": "store",
-    "Example": "training.examples",
+    "Example": "data",
     "MedAttnError": "errors",
     "Prediction": "inference",
     "Volume": "data",

@@ -52,6 +52,10 @@ class JournalError(MedAttnError):
     """A journal of edits that is damaged, in use elsewhere, or of another scan."""
 
 
+class ExampleError(MedAttnError):
+    """A stored example that is damaged, missing, or of a later layout."""
+
+
 class DeviceError(MedAttnError):
     """The requested device is not there."""
 

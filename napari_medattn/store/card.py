@@ -31,11 +31,13 @@ class Card:
         preparation: How images are prepared before the network sees them.
         tile: Tile (Z, Y, X) that it was trained on and segments with.
         trained_on: What it was trained on, with the licence; empty if it never was.
-        training: Seed, command, cases and settings of the training.
+        training: Seed, command, cases and settings of the training; `training_record.TrainingRecord` has the part of
+            it that programs read: method, seconds, examples, what was held out, scores before and after.
         metrics: Scores with the data they were measured on.
         parent: Hash of the weights it was fine-tuned from, or None.
         parent_name: Name of that checkpoint.
         limits: What it must not be used for, or does not do well.
+        note: What a person wrote of it.
         created: UTC date and time, ISO 8601.
         weights_sha256: Hash of the weights, see `checkpoints.hash_weights`.
         format: Version of this layout.
@@ -54,6 +56,7 @@ class Card:
     parent: str | None = None
     parent_name: str = ""
     limits: str = ""
+    note: str = ""
     created: str = field(default_factory=now)
     weights_sha256: str = ""
     format: int = FORMAT

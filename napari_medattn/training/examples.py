@@ -1,4 +1,4 @@
-"""`Example`: an image, its labels and how much each voxel's label is worth."""
+"""Examples as a network sees them."""
 
 from __future__ import annotations
 
@@ -8,32 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medattn.data import Preparation, Volume, prepare
+from napari_medattn.data import Example, Preparation, prepare
 from napari_medattn.data.prepare import resample
-from napari_medattn.errors import GeometryError, TrainingError
+from napari_medattn.errors import TrainingError
 
-
-@dataclass(frozen=True, eq=False)
-class Example:
-    """What there is to learn from one case.
-
-    Attributes:
-        volume: The image.
-        labels: (Z, Y, X) class of each voxel on the image's grid.
-        weights: (Z, Y, X) >= 0: 1 where a person vouches for the label, 0 where nobody does; None: 1 everywhere.
-    """
-
-    volume: Volume
-    labels: NDArray[np.integer]
-    weights: NDArray[np.generic] | None = None
-
-    def __post_init__(self) -> None:
-        for what, array in (("labels", self.labels), ("weights", self.weights)):
-            if array is not None and array.shape != self.volume.grid.shape:
-                raise GeometryError(
-                    f"The {what} of {self.volume.name} have shape {array.shape}, the image {self.volume.grid.shape}.",
-                    "Give arrays on the image's own grid.",
-                )
+__all__ = ["Example", "TrainingCase", "prepare_example"]
 
 
 @dataclass(frozen=True, eq=False)
