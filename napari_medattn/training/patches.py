@@ -25,6 +25,8 @@ class Augmentation:
         scale: Largest relative change of size.
         intensity: Strength of brightness, contrast and noise changes, in standard deviations.
         chance: Chance that a patch is rotated and scaled.
+        swap: Pairs of classes that are each other's mirror image, such as a left and a right kidney: patches are
+            mirrored along X half of the time, with these labels exchanged.
     """
 
     flip_axes: tuple[int, ...] = ()
@@ -32,10 +34,18 @@ class Augmentation:
     scale: float = 0.12
     intensity: float = 0.15
     chance: float = 0.5
+    swap: tuple[tuple[int, int], ...] = ()
 
 
 class PatchSampler:
     """Draws batches of augmented patches.
+
+    A patch follows from the seed and its number alone. So a run goes on where it was left once `drawn` is set, and
+    several processes that know nothing of each other draw the parts of one batch.
+
+    Attributes:
+        cases: Those in which a voxel counts.
+        drawn: How many patches were drawn so far, by all processes together.
 
     Args:
         cases: What to draw from; those in which no voxel counts are left out.
@@ -62,25 +72,35 @@ class PatchSampler:
                 "There is no voxel to learn from.", "Correct a mask, confirm a slice, or give labelled cases."
             )
         self.size, self.spatial_dims = size, spatial_dims
-        self.augmentation = augmentation
-        self.random = np.random.default_rng(seed)
-        self._order: list[int] = []
+        self.augmentation, self.seed, self.drawn = augmentation, seed, 0
         self._counted = [_counted_voxels(case.weights) for case in self.cases]
-        self._vary = _transforms(augmentation, spatial_dims, seed)
+        self._vary = _transforms(augmentation, spatial_dims)
+        self._order = (-1, np.zeros(0, np.int64))
 
-    def batch(self, count: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Images (B, C, spatial) float32, labels (B, spatial) int64 and weights (B, spatial) float32."""
-        patches = [self._patch(self._next_case()) for _ in range(count)]
-        images, labels, weights = (torch.stack(parts) for parts in zip(*patches, strict=True))
+    def batch(self, count: int, part: int = 0, parts: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+        """Images (B, C, spatial) float32, labels (B, spatial) int64 and weights (B, spatial) float32.
+
+        Args:
+            count: Patches in the batch.
+            part: Which part of it to give.
+            parts: In how many parts of about equal size it is drawn.
+        """
+        patches = [self._patch(number) for number in range(self.drawn + part, self.drawn + count, parts)]
+        self.drawn += count
+        images, labels, weights = (torch.stack(arrays) for arrays in zip(*patches, strict=True))
         return images, labels[:, 0].long(), weights[:, 0]
 
-    def _next_case(self) -> int:
-        if not self._order:
-            self._order = self.random.permutation(len(self.cases)).tolist()
-        return self._order.pop()
+    def _case_of(self, number: int) -> int:
+        """Every case has its turn before any has its next."""
+        turn, place = divmod(number, len(self.cases))
+        if turn != self._order[0]:
+            self._order = turn, np.random.default_rng((self.seed, 0, turn)).permutation(len(self.cases))
+        return int(self._order[1][place])
 
-    def _patch(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        case, corner = self.cases[index], self._corner(index)
+    def _patch(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        random = np.random.default_rng((self.seed, 1, number))
+        index = self._case_of(number)
+        case, corner = self.cases[index], self._corner(index, random)
         arrays = (case.image, case.labels[None], case.weights[None])
         image, labels, weights = (
             torch.from_numpy(_crop(array, corner, self.size).astype(np.float32)) for array in arrays
@@ -89,8 +109,11 @@ class PatchSampler:
         weights *= torch.from_numpy(_inside(case.labels.shape, corner, self.size))
         if self.spatial_dims == 2:
             image, labels, weights = image[:, 0], labels[:, 0], weights[:, 0]
+        if self.augmentation.swap and random.random() < 0.5:
+            image, labels, weights = image.flip(-1), _exchange(labels, self.augmentation.swap).flip(-1), weights.flip(-1)
         from monai.utils import convert_to_tensor
 
+        self._vary.set_random_state(int(random.integers(2**32)))
         varied = self._vary({"image": image, "labels": labels, "weights": weights})
         # MONAI's tensors carry metadata through every later operation; from here on plain ones will do.
         image, labels, weights = (
@@ -98,15 +121,15 @@ class PatchSampler:
         )
         return image, labels, weights
 
-    def _corner(self, index: int) -> list[int]:
+    def _corner(self, index: int, random: np.random.Generator) -> list[int]:
         shape, counted = self.cases[index].labels.shape, self._counted[index]
         if counted is None:
-            return [int(self.random.integers(0, max(0, n - s) + 1)) for n, s in zip(shape, self.size, strict=True)]
-        voxel = counted[self.random.integers(len(counted))]
+            return [int(random.integers(0, max(0, n - s) + 1)) for n, s in zip(shape, self.size, strict=True)]
+        voxel = counted[random.integers(len(counted))]
         corner = []
         for at, n, s in zip(voxel, shape, self.size, strict=True):
             low, high = max(0, int(at) - s + 1), max(0, min(int(at), n - s))
-            corner.append(int(self.random.integers(min(low, high), high + 1)))
+            corner.append(int(random.integers(min(low, high), high + 1)))
         return corner
 
 
@@ -131,7 +154,14 @@ def _inside(shape: tuple[int, ...], corner: list[int], size: tuple[int, ...]) ->
     return inside
 
 
-def _transforms(how: Augmentation, spatial_dims: int, seed: int) -> Any:
+def _exchange(labels: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
+    exchanged = labels.clone()
+    for one, other in pairs:
+        exchanged[labels == one], exchanged[labels == other] = other, one
+    return exchanged
+
+
+def _transforms(how: Augmentation, spatial_dims: int) -> Any:
     """A MONAI pipeline over the keys image, labels and weights."""
     from monai import transforms
 
@@ -157,6 +187,4 @@ def _transforms(how: Augmentation, spatial_dims: int, seed: int) -> Any:
             transforms.RandShiftIntensityd("image", offsets=strength, prob=0.5, safe=False),
             transforms.RandGaussianNoised("image", prob=0.3, std=strength / 2),
         ]
-    pipeline = transforms.Compose(steps)
-    pipeline.set_random_state(seed)
-    return pipeline
+    return transforms.Compose(steps)
