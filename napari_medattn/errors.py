@@ -62,3 +62,7 @@ class DeviceError(MedAttnError):
 
 class TrainingError(MedAttnError):
     """Training cannot start or had to stop."""
+
+
+class DivergenceError(TrainingError):
+    """The loss or its gradient is no longer a number."""
