@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medattn.data import Example, Preparation, prepare
+from napari_medattn.data import Example, Preparation, Prepared, prepare
 from napari_medattn.data.prepare import resample
 from napari_medattn.errors import TrainingError
 
-__all__ = ["Example", "TrainingCase", "prepare_example"]
+__all__ = ["Example", "TrainingCase", "case_of", "prepare_example"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,18 +38,31 @@ def prepare_example(example: Example, how: Preparation, num_classes: int) -> Tra
     Raises:
         TrainingError: If it holds a label that the network has no class for.
     """
+    _check_labels(example, num_classes)
+    return case_of(example, prepare(example.volume, how), num_classes)
+
+
+def case_of(example: Example, prepared: Prepared, num_classes: int) -> TrainingCase:
+    """An example whose image is prepared already; its labels are brought to the same grid.
+
+    Raises:
+        TrainingError: If it holds a label that the network has no class for.
+    """
+    _check_labels(example, num_classes)
     weights = np.ones(example.labels.shape) if example.weights is None else np.asarray(example.weights)
-    counted = example.labels[weights > 0]
+    labels = prepared.turn.apply(np.clip(example.labels, 0, num_classes - 1)[None])[0]
+    on_grid = _onto_grid(labels, prepared.turn.apply(weights[None])[0], prepared.array.shape[1:])
+    return TrainingCase(example.volume.name, prepared.array, *on_grid)
+
+
+def _check_labels(example: Example, num_classes: int) -> None:
+    counted = example.labels[example.counts()]
     if counted.size and (counted.min() < 0 or counted.max() >= num_classes):
         wrong = int(counted.min() if counted.min() < 0 else counted.max())
         raise TrainingError(
             f"{example.volume.name} has the label {wrong}, the network only classes 0 to {num_classes - 1}.",
             "Relabel it, or train a network with more classes.",
         )
-    prepared = prepare(example.volume, how)
-    labels = prepared.turn.apply(np.clip(example.labels, 0, num_classes - 1)[None])[0]
-    on_grid = _onto_grid(labels, prepared.turn.apply(weights[None])[0], prepared.array.shape[1:])
-    return TrainingCase(example.volume.name, prepared.array, *on_grid)
 
 
 def _onto_grid(
