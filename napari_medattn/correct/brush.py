@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,8 +89,17 @@ def _between_limits(values: Float, under: Mask, middle: float, lower: float | No
         middle = middle if np.isfinite(middle) else float(np.median(some))
         divide = float(threshold_otsu(some))
         return values > divide if middle > divide else values <= divide
-    above = np.ones(values.shape, bool) if lower is None else values >= lower
-    return above if upper is None else above & (values <= upper)
+    return between(values, lower, upper)
+
+
+def between(values: NDArray[Any], lower: float | None, upper: float | None) -> Mask:
+    """Which intensities lie between two limits, both included; None for no limit. What is no number does not."""
+    inside = ~np.isnan(values) if values.dtype.kind == "f" else np.ones(values.shape, bool)
+    if lower is not None:
+        inside &= np.asarray(values >= lower)
+    if upper is not None:
+        inside &= np.asarray(values <= upper)
+    return inside
 
 
 def _nearest_voxel(centre: Sequence[float], box: Box) -> tuple[int, ...]:

@@ -47,6 +47,7 @@ class Case:
     notice = Signal(str)  # a sentence for the person
     edits_changed = Signal()
     maps_changed = Signal()
+    image_swapped = Signal()  # the layer shows another image
 
     def __init__(self, viewer: ViewerModel, image: Image) -> None:
         self.viewer, self.image = viewer, image
@@ -334,9 +335,10 @@ class Case:
         self.edits_changed.emit()
 
     def _swapped(self, event: Any = None) -> None:
-        """The layer shows another image now."""
-        self.scene = None
+        """The layer shows another image now, of which no network has said anything yet."""
+        self.scene = self.prediction = None
         self.maps_changed.emit()
+        self.image_swapped.emit()
 
     def _removed(self, event: Any) -> None:
         # napari hands plugins proxies of layers, which equal the layer but are not identical to it.

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_medattn.layerdata import KEY
 from napari_medattn.store.edit import common_places, fitted, overlap
@@ -23,7 +24,7 @@ from napari_medattn.store.edits import Edit, EditLog, Labels
 from napari_medattn.widgets.layer_history import LayerHistory
 
 _LOG, _LOG_OF = "edits", "edits_of"
-_HANDS = ("paint", "erase", "fill", "polygon")
+_HANDS = ("paint", "erase", "fill", "polygon")  # napari's tools that a person draws with
 _REFUSED = 100  # as many steps as napari can redo
 
 
@@ -34,11 +35,16 @@ class EditWatch:
         layer: A napari Labels layer over a NumPy array.
         on_change: Called after every change of the log.
         on_refused: Called with the number of voxels that a person painted over although their class is locked.
+
+    Attributes:
+        permits: Tells of what a person draws which of its places may change; all of them while it is None. The others
+            are taken back as those of a locked class are, so that the step holds what stays of it alone.
     """
 
     def __init__(
         self, layer: Any, on_change: Callable[[], None], on_refused: Callable[[int], None] | None = None
     ) -> None:
+        self.permits: Callable[[Edit], NDArray[np.bool_]] | None = None
         self.layer = layer
         self._data = layer.data
         self.log = self._find_log()
@@ -48,7 +54,7 @@ class EditWatch:
         self._moving = False
         self._history = LayerHistory()
         self._pending: list[Edit] = []  # refused, but not yet in the mask
-        self._refused: list[Edit] = []
+        self._refused: list[tuple[Edit, bool]] = []  # and whether it stays refused, whatever is locked later
         layer.events.paint.connect(self._painted)
         layer.events.labels_update.connect(self._drawn)
         layer.events.set_data.connect(self._redrawn)
@@ -146,7 +152,7 @@ class EditWatch:
         if self._moving:
             self._history.note(edit)
             return
-        self._refused = [refused for refused in self._refused if not overlap(refused.box, edit.box)]
+        self._refused = [refused for refused in self._refused if not overlap(refused[0].box, edit.box)]
         allowed = self._allowed(edit) if edit.human else edit
         if allowed is not None:
             self._history.note(allowed)
@@ -163,17 +169,20 @@ class EditWatch:
         return Edit.from_atoms(atoms, self.log.shape, tool=tool, human=self._tool is None)
 
     def _allowed(self, edit: Edit) -> Edit | None:
-        """The part of a person's step that leaves locked classes alone; the rest is taken back."""
+        """The part of a person's step that leaves locked classes alone and is permitted; the rest is taken back."""
         locked = self.log.is_locked(edit.before)
-        refused = edit.only(locked)
-        if refused is None:
+        outside = np.zeros_like(locked)
+        if self.permits is not None and edit.tool in _HANDS:
+            outside = ~locked & ~self.permits(edit)
+        refused = [(part, part_of is outside) for part_of in (locked, outside) if (part := edit.only(part_of))]
+        if not refused:
             return edit
-        self._refused = [*self._refused[-_REFUSED:], refused]
-        self._pending.append(refused)
+        self._refused = [*self._refused[-_REFUSED:], *refused]
+        self._pending += [part for part, _ in refused]
         self._drawn()
-        if self._on_refused is not None:
-            self._on_refused(refused.count)
-        return edit.only(~locked)
+        if locked.any() and self._on_refused is not None:
+            self._on_refused(int(np.count_nonzero(locked)))
+        return edit.only(~locked & ~outside)
 
     def _drawn(self, event: Any = None) -> None:
         """Take back what was refused, as soon as the mask shows it."""
@@ -191,8 +200,8 @@ class EditWatch:
             self._replaced()
             return
         # napari's redo brings a whole stroke again, with what was refused of it.
-        again = [edit for edit in self._refused if edit not in self._pending and edit.stands_in(self.labels)]
-        self._pending += [edit for edit in again if self.log.is_locked(edit.before).all()]
+        again = [one for one in self._refused if one[0] not in self._pending and one[0].stands_in(self.labels)]
+        self._pending += [edit for edit, always in again if always or self.log.is_locked(edit.before).all()]
         self._drawn()
         if self._moving or self._tool is not None:
             return  # what is being written is reported when all of it is there

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -148,7 +149,9 @@ class ClassTable(QTableWidget):
         def done(proposal: Proposal) -> None:
             if case.mask is None or case.mask.data is not labels:
                 return
-            changed = case.apply(proposal, over_trusted=True)
+            # What was painted over meanwhile is not of the class any more.
+            still = replace(proposal, changes=proposal.changes & (labels[proposal.box] == label))
+            changed = case.apply(still, over_trusted=True)
             self.message.say(
                 f"Merged {classes.name(label)} into {classes.name(into)}: {changed.changed:,} voxels"
                 + (f", {changed.locked:,} left alone: their class is locked." if changed.locked else ".")

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from napari.layers import Image
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QCheckBox, QMenu, QToolButton, QWidget
 
 from napari_medattn.widgets.case import Case
 from napari_medattn.widgets.correct.standing import add_overlay
 from napari_medattn.widgets.correct.where import SELECTION, VOLUME, chosen_box
+from napari_medattn.widgets.look.layers import remove_present
 from napari_medattn.widgets.parts import button, column, row
 from napari_medattn.widgets.session import Session
 
@@ -41,6 +43,10 @@ class Confirming(QWidget):
         self.show_standing.setAccessibleName("show edited and confirmed voxels")
         self.show_standing.setToolTip("Show what is edited (orange), confirmed (green) and untouched (grey).")
         column(self, row(self.slice, self.more, self.show_standing, stretch=0)).setContentsMargins(0, 0, 0, 0)
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.setInterval(0)
+        self._soon.timeout.connect(self._renew)
         self.slice.clicked.connect(self.confirm_slice)
         self.show_standing.toggled.connect(self._turn)
         session.viewer.dims.events.current_step.connect(self._name)
@@ -67,8 +73,7 @@ class Confirming(QWidget):
         if self.overlay is not None and self._overlay_of is case and ready:
             self.overlay.refresh(thumbnail=False, extent=False)
         elif self.show_standing.isChecked():
-            self._take_away()
-            self._turn(True)
+            self._soon.start()  # napari may be removing layers just now, and must not find others gone or new
 
     def confirm_slice(self) -> None:
         """Confirm the slice in view, or take it back."""
@@ -111,10 +116,18 @@ class Confirming(QWidget):
         elif not on:
             self._take_away()
 
+    def _renew(self) -> None:
+        """Show how things stand with the case at hand, if that is asked for, in the place of another."""
+        if self.show_standing.isChecked() and (self.overlay is None or self._overlay_of is not self.session.case):
+            self._take_away()
+            self._turn(True)
+        elif self.session.case is None or self.session.case.mask is None:
+            self._take_away()
+
     def _take_away(self) -> None:
         layer, self.overlay, self._overlay_of = self.overlay, None, None
-        if layer is not None and layer in self.session.viewer.layers:
-            self.session.viewer.layers.remove(layer)
+        if layer is not None:
+            remove_present(self.session.viewer.layers, [layer])
 
     def _removed(self, event: Any) -> None:
         if self.overlay is not None and event.value == self.overlay:

@@ -16,6 +16,7 @@ from napari_medattn.widgets.correct.confirming import Confirming
 from napari_medattn.widgets.correct.figures import FiguresPanel
 from napari_medattn.widgets.correct.keeping import Keeper
 from napari_medattn.widgets.correct.offer_line import OfferLine
+from napari_medattn.widgets.correct.range_brush import RangeBrush
 from napari_medattn.widgets.correct.review import Review
 from napari_medattn.widgets.correct.tools import Tools
 from napari_medattn.widgets.jobs import Job, Jobs, Steps
@@ -39,6 +40,7 @@ class CorrectPanel(QWidget):
         self.session, self.jobs = session, jobs
         self.message = MessageLine()
         self.table = ClassTable(session, jobs, self.message)
+        self.range_brush = RangeBrush(session, self.message)
         self.tools = Tools(session, jobs, self.message)
         self.confirming = Confirming(session)
         self.confirm = self.confirming.slice
@@ -54,6 +56,7 @@ class CorrectPanel(QWidget):
             self.offer,
             self.table,
             row(self.table.actions_button, self.save, stretch=1),
+            self.range_brush,
             self.tools,
             self.confirming,
             self.review,
@@ -101,7 +104,7 @@ class CorrectPanel(QWidget):
 
     def close(self) -> bool:
         """Let go of the viewer, and take away what was only shown."""
-        for part in (self.keeper, self.tools, self.confirming, self.figures):
+        for part in (self.keeper, self.range_brush, self.tools, self.confirming, self.figures):
             part.close()
         return True
 

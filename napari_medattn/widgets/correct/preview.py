@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap
+from qtpy.QtCore import QTimer
 
 from napari_medattn.correct.proposal import Box
 from napari_medattn.layerdata import KEY, lying_on
 from napari_medattn.store.edit import Edit
 from napari_medattn.widgets.case import Case
 from napari_medattn.widgets.correct.classes import Classes
+from napari_medattn.widgets.look.layers import remove_present
 
 _REMOVED = "#ffffff"
 
@@ -25,7 +28,7 @@ class Preview:
         case: The case.
         edit: What would change.
         apply: Called on Enter.
-        discard: Called on Escape.
+        discard: Called on Escape, and when somebody deletes the layer.
     """
 
     def __init__(self, case: Case, edit: Edit, apply: Callable[[], None], discard: Callable[[], None]) -> None:
@@ -33,25 +36,38 @@ class Preview:
         self.case, self.mask = case, case.mask
         self._actions = {"Enter": apply, "Escape": discard}
         self._gone = False
-        active = case.viewer.layers.selection.active
         data, kwargs = _drawn(case, self.mask, edit)
         self.layer: Labels = case.viewer.add_labels(data, **kwargs)
         self.layer.editable = False
-        case.viewer.layers.selection.active = active
+        # Another layer, such as the one that a selection was drawn in, has keys of its own.
+        case.viewer.layers.selection.active = self.mask
+        case.viewer.layers.events.removed.connect(self._removed)
         for holder in self._holders:
             for key, action in self._actions.items():
                 holder.bind_key(key, _ignoring(action), overwrite=True)
 
-    def close(self) -> None:
-        """Take the layer and the keys away again."""
+    def close(self, *, later: bool = False) -> None:
+        """Take the layer and the keys away again.
+
+        Args:
+            later: Take the layer away once napari is done with what it is at, as it must be while layers are removed.
+        """
         if self._gone:
             return
         self._gone = True
+        layers = self.case.viewer.layers
+        layers.events.removed.disconnect(self._removed)
         for holder in self._holders:
             for key in self._actions:
                 holder.bind_key(key, None)
-        if self.layer in self.case.viewer.layers:
-            self.case.viewer.layers.remove(self.layer)
+        if later:
+            QTimer.singleShot(0, partial(remove_present, layers, [self.layer]))
+        else:
+            remove_present(layers, [self.layer])
+
+    def _removed(self, event: Any) -> None:
+        if event.value == self.layer:
+            self._actions["Escape"]()
 
     @property
     def _holders(self) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_medattn.correct.boxes import grown, within
+from napari_medattn.correct.boxes import foreground, grown, within
 from napari_medattn.correct.proposal import Box, Labels, Proposal
 from napari_medattn.errors import InputError
 from napari_medattn.layerdata import KEY, layer_place
@@ -23,7 +23,7 @@ class Task:
     Attributes:
         labels: The mask.
         box: Where, with plain limits.
-        classes: Foreground classes that may change, those that are not locked.
+        locked: Classes that may not change.
         label: The class that is painted with.
         amount: The tool's number, e.g. a length in mm.
         axis: The mask's axis across which the slices in view lie.
@@ -38,7 +38,7 @@ class Task:
 
     labels: Labels
     box: Box
-    classes: tuple[int, ...]
+    locked: frozenset[int]
     label: int
     amount: float
     axis: int
@@ -57,12 +57,11 @@ class Task:
         case.watch.flush()
         mask, place = case.mask, layer_place(case.image)
         labels, axis = case.watch.labels, case.axis_in_view()
-        known = case.prediction.probabilities if case.prediction is not None else None
         here = case.slice_in_view()[axis]
         return cls(
             labels,
             box,
-            tuple(n for n in range(1, len(case.class_names)) if n not in case.locked),
+            case.locked,
             int(mask.selected_label),
             amount,
             axis,
@@ -70,18 +69,39 @@ class Task:
             tuple(float(step) for step in mask.metadata[KEY]["grid"].spacing[-labels.ndim :]),
             case.image.data,
             place.channel_axis,
-            known if known is not None and known.shape[1:] == labels.shape else None,
+            _probabilities(case, labels),
             newest_strokes(case.watch.log.edits),
             voxel,
         )
 
+    @property
+    def classes(self) -> tuple[int, ...] | None:
+        """Foreground labels that may change, named or not; None for all. Reads the mask if some are locked."""
+        if not self.locked:
+            return None
+        return tuple(n for n in foreground(self.labels) if n not in self.locked)
+
     def intensities(self, box: Box) -> Any:
         """The image in a box; of several channels the mean."""
-        if self.channel_axis is None:
-            return np.asarray(self.image[box])
-        at = self.channel_axis % self.image.ndim
-        whole = (*box[:at], slice(None), *box[at:])
-        return np.asarray(self.image[whole], np.float32).mean(axis=at)
+        return intensities(self.image, self.channel_axis, box)
+
+
+def intensities(image: Any, channel_axis: int | None, box: Box) -> Any:
+    """An image layer's array in a box of the mask; of several channels the mean."""
+    if channel_axis is None:
+        return np.asarray(image[box])
+    at = channel_axis % image.ndim
+    whole = (*box[:at], slice(None), *box[at:])
+    return np.asarray(image[whole], np.float32).mean(axis=at)
+
+
+def _probabilities(case: Case, labels: Labels) -> Any:
+    """The network's (K, *mask's shape), if it was asked about these classes and kept them."""
+    made = case.prediction
+    if made is None or made.probabilities is None or tuple(made.class_names) != case.scheme:
+        return None
+    known = made.probabilities if labels.ndim == 3 else made.probabilities[:, 0]
+    return known if known.shape[1:] == labels.shape else None
 
 
 @dataclass(frozen=True)
@@ -92,7 +112,8 @@ class Recipe:
         name: What it is called.
         tip: What it changes.
         make: Makes the proposal.
-        amount: Name and unit, smallest, largest and first value of its number, if it has one.
+        amount: Name and unit, smallest, largest and first value of its number, if it has one; ``{size}`` stands for
+            the unit of what is looked at, an area or a volume.
         volume_only: Whether it needs several slices.
         clicks: Whether it wants a voxel to be clicked on.
     """
@@ -263,9 +284,9 @@ RECIPES = (
     Recipe("fill holes", "Fill background that is enclosed by classes.", _holes),
     Recipe(
         "remove islands",
-        "Remove parts below a size: mm^3, in a single slice mm^2.",
+        "Remove parts below a size: a volume, in a single slice an area.",
         _islands,
-        ("below, mm^2/3", 0.1, 1e6, 20.0),
+        ("below, {size}", 0.1, 1e6, 20.0),
     ),
     Recipe("keep the largest part", "Of each class, keep the largest part alone.", _largest),
     Recipe("remove a part", "Remove the part that you click on.", _island, clicks=True),

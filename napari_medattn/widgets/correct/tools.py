@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from napari.layers import Labels
 from qtpy.QtWidgets import QDoubleSpinBox, QLabel, QWidget
 
 from napari_medattn.correct.apply import admit
@@ -23,6 +24,7 @@ _PLACES = {
     "selection": SELECTION,
     "3-D": VOLUME,
 }
+_SIZES = {SLICE: "mm²", SELECTION: "mm² or mm³", VOLUME: "mm³"}
 
 
 class Tools(QWidget):
@@ -41,8 +43,9 @@ class Tools(QWidget):
         self._proposal: Proposal | None = None
         self._job: Job | None = None
         self._stale = False
+        self._amount_of: Recipe | None = None
         self._mode_before: Any = None
-        self._armed: tuple[Case, Recipe] | None = None
+        self._armed: tuple[Case, Labels, Recipe] | None = None
         self._clicks = Clicks(session, self._clicked)
         self.tool = choice("tool", "What to do; nothing changes before you apply it.", {r.name: r for r in RECIPES})
         self.where = choice(
@@ -106,7 +109,8 @@ class Tools(QWidget):
             return
         self._take_away()
         if self.recipe.clicks:
-            self._armed, self._mode_before = (case, self.recipe), str(case.mask.mode)
+            self._armed, self._mode_before = (case, case.mask, self.recipe), str(case.mask.mode)
+            self.session.viewer.layers.selection.active = case.mask  # a click draws nothing in another layer
             case.mask.mode = "pan_zoom"
             self._clicks.turn(True)
             self.message.say(f"Click where to {self.recipe.name}.")
@@ -212,16 +216,22 @@ class Tools(QWidget):
     def _clicked(self, voxel: tuple[float, ...]) -> None:
         if self._armed is None:
             return
-        case, recipe = self._armed
+        case, mask, recipe = self._armed
         self._let_go()
-        if case is self.session.case and case.mask is not None:
+        if case is self.session.case and case.mask is not None and case.mask == mask:
             sizes = case.mask.data.shape
             near = (min(max(round(at), 0), size - 1) for at, size in zip(voxel[-len(sizes) :], sizes, strict=True))
             self._start(case, recipe, tuple(near))
 
     def _draw(self) -> None:
-        if self.session.case is not None and self.session.case.mask is not None:
-            draw_selection(self.session.case)
+        case = self.session.case
+        if case is None or case.mask is None:
+            return
+        if self.session.viewer.dims.ndisplay == 3 and case.mask.ndim == 3:
+            self.message.say("Rectangles are drawn on slices: switch the viewer to 2-D.")
+            return
+        draw_selection(case)
+        self.message.say("Draw a rectangle around what is meant; another one on another slice takes in those between.")
 
     def _let_go(self) -> None:
         """Of a job and of the wait for a click."""
@@ -235,19 +245,19 @@ class Tools(QWidget):
         """No longer wait for a click; the brush is what it was before."""
         self._clicks.turn(False)
         if self._armed is not None:
-            case, self._armed = self._armed[0], None
-            if case.mask is not None:
-                case.mask.mode = self._mode_before
+            mask, self._armed = self._armed[1], None
+            mask.mode = self._mode_before
 
-    def _take_away(self) -> None:
+    def _take_away(self, *, later: bool = False) -> None:
         shown, self.preview_shown, self._proposal = self.preview_shown, None, None
         if shown is not None:
-            shown.close()
+            shown.close(later=later)
         self._refresh()
 
     def _gone(self) -> None:
+        """Another scan or mask is worked on, perhaps because napari is removing layers just now."""
         self._let_go()
-        self._take_away()
+        self._take_away(later=True)
 
     def _edited(self) -> None:
         self._stale = True
@@ -257,16 +267,18 @@ class Tools(QWidget):
 
     def _chosen(self) -> None:
         """A tool's number has its own name and limits."""
-        amount = self.recipe.amount
+        amount, where = self.recipe.amount, self.where.currentData()
         for widget in (self.amount, self.amount_name):
             widget.setVisible(amount is not None)
-        if amount is not None and self.amount_name.text() != amount[0]:
-            self.amount_name.setText(amount[0])
+        if amount is not None:
+            self.amount_name.setText(amount[0].format(size=_SIZES[where]))
+        if amount is not None and self._amount_of is not self.recipe:
+            self._amount_of = self.recipe
             self.amount.setDecimals(0 if isinstance(amount[1], int) else 1)
             self.amount.setRange(amount[1], amount[2])
             self.amount.setValue(amount[3])
         self.tool.setToolTip(self.recipe.tip)
-        self.draw.setVisible(self.where.currentData() == SELECTION)
+        self.draw.setVisible(where == SELECTION)
         if self._proposal is not None:
             self._take_away()
             self.message.say("")

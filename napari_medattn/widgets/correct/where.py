@@ -52,7 +52,7 @@ def selection_layer(case: Case) -> Shapes | None:
     assert case.mask is not None
     for layer in case.viewer.layers:
         meta = layer.metadata.get(KEY, {})
-        if isinstance(layer, Shapes) and meta.get("kind") == _NAME and meta.get("image") == case.image.name:
+        if isinstance(layer, Shapes) and meta.get("kind") == _NAME and meta.get("image") == case.image.unique_id:
             return layer
     return None
 
@@ -63,7 +63,7 @@ def draw_selection(case: Case) -> Shapes:
     layer = selection_layer(case)
     if layer is None:
         place: dict[str, Any] = lying_on(case.image, case.mask.ndim)
-        meta = {KEY: {"kind": _NAME, "image": case.image.name}}
+        meta = {KEY: {"kind": _NAME, "image": case.image.unique_id}}  # a name may change
         layer = case.viewer.add_shapes(
             ndim=case.mask.ndim,
             name=f"{case.image.name} {_NAME}",
