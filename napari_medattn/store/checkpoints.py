@@ -18,13 +18,16 @@ from safetensors import SafetensorError, safe_open
 from napari_medattn.errors import CheckpointError, ModelError
 from napari_medattn.files import atomic_write, make_folder
 from napari_medattn.store.card import Card
+from napari_medattn.store.card_file import CARD_KEY
 from napari_medattn.store.home import home_folder
+from napari_medattn.store.leftovers import is_leftover, sweep_leftovers
+from napari_medattn.store.locks import one_at_a_time
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_CARD = "medattn_card"
-_SUFFIX = ".safetensors"
+SUFFIX = ".safetensors"
+_LONGEST_NAME = 120  # bytes
 SHIPPED = Path(__file__).parent.parent / "weights"
 
 
@@ -96,13 +99,17 @@ def hash_weights(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def save_checkpoint(card: Card, model: nn.Module, folder: Path | str | None = None) -> Checkpoint:
+def save_checkpoint(
+    card: Card, model: nn.Module, folder: Path | str | None = None, *, unique: bool = False
+) -> Checkpoint:
     """Write a network's weights and card as ``folder/NAME.safetensors`` and ``folder/NAME.json``.
 
     Args:
         card: Its card; ``weights_sha256`` is filled in.
         model: The network.
         folder: Where to; the user's own folder if None. Created if it does not exist.
+        unique: Take the next free name, see `free_name`, rather than replace a checkpoint of that name; two windows
+            that save at the same time then never get the same one.
 
     Raises:
         SaveError: If it cannot be written; an older checkpoint of that name is then still whole.
@@ -116,17 +123,31 @@ def save_checkpoint(card: Card, model: nn.Module, folder: Path | str | None = No
     check_trainable(model)
     if card.spatial_dims == 2 and card.tile[0] != 1:
         raise CheckpointError(f"A 2-D network cannot work on tiles of {card.tile}.", "Use a tile of 1,Y,X.")
-    if not card.name or Path(card.name).name != card.name or card.name.startswith("."):
-        raise CheckpointError(f"{card.name!r} is no name for a checkpoint.", "Use letters, digits, - and _.")
+    check_name(card.name)
     folder = make_folder(Path(folder) if folder is not None else user_folder())
+    sweep_leftovers(folder)
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     card = replace(card, weights_sha256=hash_weights(state))
-    path = folder / f"{card.name}{_SUFFIX}"
-    # Both are written in full before either takes its place; the file that counts comes last.
-    with atomic_write(path) as whole, atomic_write(path.with_suffix(".json")) as readable:
-        readable.write_text(card.to_json() + "\n", encoding="utf-8")
-        whole.write_bytes(save(state, metadata={_CARD: card.to_json()}))
+    with one_at_a_time(folder):
+        if unique:
+            card = replace(card, name=free_name(card.name, folder))
+        path = folder / f"{card.name}{SUFFIX}"
+        # Both are written in full before either takes its place; the file that counts comes last.
+        with atomic_write(path) as whole, atomic_write(path.with_suffix(".json")) as readable:
+            readable.write_text(card.to_json() + "\n", encoding="utf-8")
+            whole.write_bytes(save(state, metadata={CARD_KEY: card.to_json()}))
     return Checkpoint(card, path)
+
+
+def check_name(name: str) -> None:
+    """Refuse what cannot be the name of a checkpoint, and so of a file.
+
+    Raises:
+        CheckpointError: If it is none.
+    """
+    plain = name == name.strip() and name.isprintable() and not set(name) & set('/\\:*?"<>|')
+    if not name or not plain or name.startswith(".") or len(name.encode()) > _LONGEST_NAME:
+        raise CheckpointError(f"{name!r} is no name for a checkpoint.", "Use letters, digits, - and _.")
 
 
 def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
@@ -136,25 +157,28 @@ def load_checkpoint(name_or_path: str | Path) -> Checkpoint:
         CheckpointError: If there is none, or its file is damaged.
     """
     text = str(name_or_path)
-    if isinstance(name_or_path, Path) or text.endswith(_SUFFIX) or os.sep in text:
+    if isinstance(name_or_path, Path) or text.endswith(SUFFIX) or os.sep in text:
         return _open(Path(name_or_path))
     for folder in (user_folder(), SHIPPED):
-        path = folder / f"{text}{_SUFFIX}"
+        path = folder / f"{text}{SUFFIX}"
         if path.exists():
             return _open(path)
     names = ", ".join(found.name for found in list_checkpoints()) or "none"
     raise CheckpointError(f"There is no checkpoint called {text!r}.", f"There are: {names}.")
 
 
-def list_checkpoints(problems: list[CheckpointError] | None = None) -> list[Checkpoint]:
+def list_checkpoints(
+    problems: list[CheckpointError] | None = None, folder: Path | str | None = None
+) -> list[Checkpoint]:
     """All checkpoints: the shipped ones, then a person's own by name.
 
     Args:
         problems: Damaged files do not spoil the list; what is wrong with them is appended here.
+        folder: Where the person's own are; the user's folder if None.
     """
     found: dict[str, Checkpoint] = {}
-    for folder in (SHIPPED, user_folder()):
-        for path in sorted(folder.glob(f"*{_SUFFIX}")):
+    for place in (SHIPPED, Path(folder) if folder is not None else user_folder()):
+        for path in files_in(place):
             try:
                 found[path.stem] = _open(path)
             except CheckpointError as error:
@@ -169,16 +193,27 @@ def check_free(name: str, folder: Path | str | None = None) -> None:
     Raises:
         CheckpointError: If the folder, the user's own if None, has one of that name.
     """
-    path = (Path(folder) if folder is not None else user_folder()) / f"{name}{_SUFFIX}"
+    path = (Path(folder) if folder is not None else user_folder()) / f"{name}{SUFFIX}"
     if path.exists():
         raise CheckpointError(f"{path} exists already.", "Choose another name, or move that checkpoint away.")
 
 
-def free_name(wanted: str) -> str:
-    """``wanted``, or the first of ``wanted-2``, ``wanted-3``, ... that no checkpoint file has, damaged or not."""
-    taken = {path.stem for folder in (SHIPPED, user_folder()) for path in folder.glob(f"*{_SUFFIX}")}
+def free_name(wanted: str, folder: Path | str | None = None) -> str:
+    """``wanted``, or the first of ``wanted-2``, ``wanted-3``, ... that no checkpoint file has, damaged or not.
+
+    Args:
+        wanted: A name.
+        folder: Whose names, beside the shipped ones, are taken; the user's folder's if None.
+    """
+    own = Path(folder) if folder is not None else user_folder()
+    taken = {path.stem for place in (SHIPPED, own) for path in files_in(place)}
     candidates = (wanted if number == 1 else f"{wanted}-{number}" for number in range(1, len(taken) + 2))
     return next(name for name in candidates if name not in taken)
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The checkpoint files in a folder by name, without those that are being written."""
+    return sorted(path for path in folder.glob(f"*{SUFFIX}") if not is_leftover(path))
 
 
 def _open(path: Path) -> Checkpoint:
@@ -189,13 +224,13 @@ def _open(path: Path) -> Checkpoint:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise _damaged(path, error) from error
-    if _CARD not in metadata:
+    if CARD_KEY not in metadata:
         raise CheckpointError(
             f"{path.name} carries no card, so it is not known which network it belongs to.",
             "Choose a checkpoint that napari-medattn saved.",
         )
     # A file that was renamed goes by its new name.
-    return Checkpoint(replace(Card.from_json(metadata[_CARD], path.name), name=path.stem), path)
+    return Checkpoint(replace(Card.from_json(metadata[CARD_KEY], path.name), name=path.stem), path)
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:

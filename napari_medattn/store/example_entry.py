@@ -173,7 +173,8 @@ def arrays_of(example: Example) -> dict[str, NDArray[Any]]:
 
 
 def _check(example: Example, labels: NDArray[Any]) -> None:
-    name, weights, classes = example.volume.name, example.weights, len(example.class_names)
+    weights: NDArray[Any] | None = example.weights
+    name, classes = example.volume.name, len(example.class_names)
     if not classes:
         raise InputError(f"The labels of {name} have no class names.", "Name the classes 0, 1, ...")
     if weights is not None and not ((weights >= 0) & np.isfinite(weights)).all():
