@@ -90,19 +90,22 @@ def prepare(volume: Volume, how: Preparation) -> Prepared:
             f"Every voxel of {volume.name} has the value {values.flat[0]}: there is nothing to segment.",
             "Open another image.",
         )
-    flat = how.orientation is None or volume.spatial_dims == 2
-    turn = Reorientation.between(
-        volume.grid, how.orientation if how.orientation and not flat else volume.grid.orientation
-    )
+    turn = turning(volume, how)
     turned = turn.apply(values)
     shape = (turned.shape[1], turned.shape[2], turned.shape[3])
     if how.spacing is not None and volume.grid.units != "mm":
         notes.append("The voxel size is not known, so the image was not brought to the one the network was trained on.")
     elif how.spacing is not None:
         spacing = turn.reorder(volume.grid.spacing)
-        turned = resample(turned, _target_shape(shape, spacing, how.spacing, volume.spatial_dims))
+        turned = resample(turned, target_shape(shape, spacing, how.spacing, volume.spatial_dims))
     array = with_neighbours(normalise(turned, how), how.neighbours)
     return Prepared(array, volume, turn, shape, tuple(notes))
+
+
+def turning(volume: Volume, how: Preparation) -> Reorientation:
+    """The axis change that a preparation asks for; a 2-D image stays as it is stored."""
+    stays = how.orientation is None or volume.spatial_dims == 2
+    return Reorientation.between(volume.grid, volume.grid.orientation if stays else str(how.orientation))
 
 
 def normalise(values: NDArray[np.generic], how: Preparation) -> Float:
@@ -151,7 +154,7 @@ def resample(values: NDArray[np.generic], shape: tuple[int, int, int], order: in
     return result
 
 
-def _target_shape(
+def target_shape(
     shape: tuple[int, int, int], spacing: Triple, wanted: Triple, spatial_dims: int
 ) -> tuple[int, int, int]:
     """The shape at the wanted spacing; an axis within 2 % of it is left alone, as is a 2-D image's Z."""

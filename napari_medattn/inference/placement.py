@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from napari_medattn.data import Prepared
+from napari_medattn.data.linear import apply, linear, used
 
 Float = NDArray[np.float32]
 Box = tuple[slice, slice, slice]
@@ -34,8 +35,8 @@ class Placement:
         self._matrices: list[sparse.csr_array] = []  # in the order of the map's axes: (source voxels, map positions)
         for axis, flipped in enumerate(prepared.turn.flips):
             inside = prepared.array.shape[1 + axis]
-            matrix = _linear(padded[axis] // stride[axis], padded[axis])[:inside]
-            matrix = _linear(inside, prepared.turned_shape[axis]) @ matrix
+            matrix = linear(padded[axis] // stride[axis], padded[axis])[:inside]
+            matrix = linear(inside, prepared.turned_shape[axis]) @ matrix
             matrix.eliminate_zeros()
             self._matrices.append(matrix[::-1] if flipped else matrix)
         self._latest: tuple[list[tuple[int, int]], Box, list[sparse.csr_array]] | None = None
@@ -58,8 +59,7 @@ class Placement:
         spans, rows = [], []
         for axis, matrix in enumerate(self._matrices):
             some = matrix[box[self._order[axis]]]
-            used = some.indices
-            span = slice(int(used.min()), int(used.max()) + 1) if used.size else slice(0, 0)
+            span = slice(*used(some))
             spans.append(span)
             rows.append(some[:, span])
         needed = spans[0], spans[1], spans[2]
@@ -89,32 +89,9 @@ class Placement:
         # The axis that shrinks most goes first, which for a slice leaves little to do for the others; of equal ones the
         # last, so that the result need not be laid out anew.
         for axis in sorted(range(3), key=lambda axis: (rows[axis].shape[0] / max(1, rows[axis].shape[1]), -axis)):
-            result = _apply(rows[axis], result, axis + 1)
+            result = apply(rows[axis], result, axis + 1)
         for axis, missing in unknown:
             result = np.array(result)
             result[(slice(None), *(missing if a == axis else slice(None) for a in range(3)))] = np.nan
         back = np.argsort(self._order)
         return np.ascontiguousarray(result.transpose(0, *(int(axis) + 1 for axis in back)), dtype=np.float32)
-
-
-def _apply(rows: sparse.csr_array, values: Float, axis: int) -> Float:
-    """Interpolate along one axis; a row of weights has few that are not zero, so dense algebra would be a waste."""
-    if rows.shape[0] == rows.shape[1] == rows.nnz and (rows.indices == np.arange(rows.nnz)).all():
-        return values
-    ahead = np.moveaxis(values, axis, 0)
-    found = rows @ ahead.reshape(len(ahead), -1)
-    return np.moveaxis(found.reshape(-1, *ahead.shape[1:]), 0, axis)
-
-
-def _linear(size: int, target: int) -> sparse.csr_array:
-    """Weights (target, size) of linear interpolation between voxel centres; the outermost voxels go on outside."""
-    if size == target:
-        return sparse.eye_array(size, dtype=np.float32, format="csr")
-    at = np.clip((np.arange(target) + 0.5) * size / target - 0.5, 0, size - 1)
-    low = np.minimum(at.astype(int), max(size - 2, 0))
-    high = np.minimum(low + 1, size - 1)
-    weights = np.stack([1 - (at - low), at - low if size > 1 else np.zeros(target)], axis=1).astype(np.float32)
-    columns, ends = np.stack([low, high], axis=1), 2 * np.arange(target + 1)
-    found = sparse.csr_array((weights.ravel(), columns.ravel(), ends), shape=(target, size))
-    found.eliminate_zeros()
-    return found
