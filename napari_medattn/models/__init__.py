@@ -6,9 +6,10 @@ from napari_medattn.models.folding import prepare_for_inference
 from napari_medattn.models.outputs import TrainingOutputs, training_outputs
 from napari_medattn.models.registry import attention_sites, create_model, get_spec, list_models
 from napari_medattn.models.site import AttentionSite
-from napari_medattn.models.spec import ModelSpec, Recipe, Variant
+from napari_medattn.models.spec import GatedCRF, ModelSpec, Recipe, Variant
 
 __all__ = [
+    "GatedCRF",
     "AttentionSite",
     "ModelSpec",
     "Recipe",

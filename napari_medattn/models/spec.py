@@ -16,6 +16,23 @@ BASE_ARGUMENTS = ("in_channels", "num_classes", "spatial_dims")
 
 
 @dataclass(frozen=True)
+class GatedCRF:
+    """The pairs of voxels that a gated CRF loss compares (Obukhov et al., arXiv 1906.04651), see `training.crf`.
+
+    Attributes:
+        weight: Weight of the term.
+        radius: Largest distance of a pair along each axis, in voxels.
+        position: Standard deviation of the kernel over distance, in voxels.
+        intensity: Standard deviation of the kernel over prepared intensities.
+    """
+
+    weight: float = 0.1
+    radius: int = 5
+    position: float = 6.0
+    intensity: float = 0.5
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How a network is trained, as data that the training loop obeys.
 
@@ -33,6 +50,7 @@ class Recipe:
             ``"squared"`` (sums of squares in the denominator, all classes, pooled) or ``"per_image"`` (plain
             sums, all classes, each image by itself).
         cross_entropy_weight: Weight of the cross entropy term of the loss.
+        crf: Compares neighbours where labels are sparse; None if all voxels are labelled.
         terms: Weights of the terms that the network itself adds, see `TrainingOutputs.terms`.
         warm_up: Share of the run over which the rate rises linearly.
         decay_power: The rate then falls as ``(1 - progress) ** decay_power``; 0 keeps it.
@@ -54,6 +72,7 @@ class Recipe:
     dice_weight: float = 1.0
     dice_form: Literal["soft", "squared", "per_image"] = "soft"
     cross_entropy_weight: float = 1.0
+    crf: GatedCRF | None = None
     terms: Mapping[str, float] = field(default_factory=dict)
     warm_up: float = 0.03
     decay_power: float = 0.9

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -52,3 +55,11 @@ class Schedule:
             self._since = epoch
         if stale and not is_best:
             self._halvings += 1
+
+    def facts(self) -> dict[str, Any]:
+        """As plain data."""
+        return {"halvings": self._halvings, "since": self._since}
+
+    def restore(self, facts: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self._halvings, self._since = facts["halvings"], facts["since"]
