@@ -271,6 +271,71 @@ class TestOffers:
         assert kept.correct.message.text.startswith("This mask is open elsewhere too")
 
 
+class TestClasses:
+    def test_a_mask_that_is_brought_back_has_the_persons_names_and_colours(self, kept, viewer, scan, qtbot):
+        table = kept.correct.table
+        table.rename(1, "ventricle")
+        table.add("lesion")
+        table.paint(2, "#ff0000")
+        table.move(3, -2)
+        brush(mask_of(kept), label=3)
+        abandon(viewer)
+        viewer.open(str(scan), plugin=PLUGIN)
+        wait_for_offer(kept, qtbot)
+        assert "(ventricle, small organ, lesion)" in kept.correct.offer.label.text()
+        kept.correct.offer.yes.click()
+        qtbot.waitUntil(lambda: mask_of(kept) is not None, timeout=PATIENCE)
+        assert kept.session.case.class_names == ("background", "ventricle", "small organ", "lesion")
+        assert kept.correct.table.labels == [3, 1, 2]
+        np.testing.assert_allclose(mask_of(kept).get_color(2), [1, 0, 0, 1])
+        assert kept.session.case.scheme == ("background", "large organ", "small organ")
+
+
+class TestSwapped:
+    """Another scan's data are put into the image layer."""
+
+    def swap(self, dock, qtbot, turned=True):
+        image = dock.session.image
+        image.data = np.ascontiguousarray(image.data[:, ::-1]) if turned else image.data.copy()
+        wait_until_kept(dock, qtbot)
+
+    def test_edits_until_then_stay_with_the_scan_before(self, kept, qtbot):
+        brush(mask_of(kept))
+        first, labels = kept.correct.keeper.journal, mask_of(kept).data.copy()
+        self.swap(kept, qtbot)
+        assert kept.correct.message.text.startswith("The layer shows another scan now")
+        brush(mask_of(kept), (16, 20, 4))
+        np.testing.assert_array_equal(replay(first.path).labels, labels)
+        second = kept.correct.keeper.journal
+        assert second.header.scan != first.header.scan
+        np.testing.assert_array_equal(replay(second.path).labels, mask_of(kept).data)
+
+    def test_the_scan_before_offers_its_edits_again(self, kept, viewer, scan, qtbot):
+        brush(mask_of(kept))
+        self.swap(kept, qtbot)
+        abandon(viewer)
+        viewer.open(str(scan), plugin=PLUGIN)
+        wait_for_offer(kept, qtbot)
+        assert [offer.edits for offer in kept.correct.keeper.offers] == [1]
+
+    def test_the_same_voxels_again_are_the_same_scan(self, kept, qtbot):
+        brush(mask_of(kept))
+        path = kept.correct.keeper.journal.path
+        self.swap(kept, qtbot, turned=False)
+        brush(mask_of(kept), (16, 20, 4))
+        assert kept.correct.keeper.journal.path == path
+        assert "another scan" not in kept.correct.message.text
+        np.testing.assert_array_equal(replay(path).labels, mask_of(kept).data)
+
+    def test_an_image_that_the_mask_does_not_lie_on_leaves_its_journal_with_the_scan(self, kept, qtbot):
+        journal, keeper = kept.correct.keeper.journal, kept.correct.keeper
+        kept.session.image.data = np.zeros((8, 8, 8), np.float32)
+        qtbot.waitUntil(lambda: keeper._cases[kept.session.case].scan is not None, timeout=PATIENCE)
+        brush(mask_of(kept))
+        assert keeper.journal is journal
+        np.testing.assert_array_equal(replay(journal.path).labels, mask_of(kept).data)
+
+
 class TestSteps:
     def test_keys_undo_across_slices_and_say_what(self, kept, viewer):
         mask, before = mask_of(kept), mask_of(kept).data.copy()

@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -76,6 +77,7 @@ class Journal:
         self._told = False
         self._turn, self._busy = 0, threading.Lock()
         self._marks = 0  # confirmations heard
+        self._classes: Mapping[str, Any] = {}
         self._saving = self._saved = _Saved()
 
     @property
@@ -104,6 +106,7 @@ class Journal:
         turn = self._turn
         steps, undone, marks, locked = log.edits, log.redoable, log.confirmations.marks(), log.locked_classes
         saved, marks_saved = self._saved, self._saved.marks == self._marks
+        classes = self._classes
 
         def work() -> None:
             with self._busy:
@@ -115,6 +118,7 @@ class Journal:
             sha = write_base(self.path, labels)
             start = [MAGIC, to_frame("header", self.header.to_plain())]
             start += [to_frame("base", {"sha256": sha, "dtype": labels.dtype.newbyteorder("<").str})]
+            start += [to_frame("classes", classes)] if classes else []
             start += _past(steps, undone, marks, locked, saved, marks_saved)
             with atomic_write(self.path) as temporary:
                 temporary.write_bytes(b"".join(start))
@@ -210,6 +214,12 @@ class Journal:
     def retyped(self, dtype: np.dtype[np.integer]) -> None:
         """The mask holds labels of another type from now on."""
         self._write(to_frame("type", {"dtype": dtype.newbyteorder("<").str}))
+
+    def call_classes(self, classes: Mapping[str, Any]) -> None:
+        """What a person calls the classes and how they are shown, as plain data; told again only if it is new."""
+        if classes != self._classes:
+            self._classes = classes
+            self._write(to_frame("classes", classes))
 
     def saving(self) -> None:
         """The mask as it is now is about to be saved as a file."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from napari_medattn.store.edit import Labels
 from napari_medattn.store.edits import EditLog
@@ -24,6 +26,7 @@ class Replayed:
         end: Where the last whole record ends.
         torn: Bytes after that, which could not be used.
         doubtful: Confirmations that were left out, because the mask did not show what had been confirmed.
+        classes: What a person last called the classes, see `Journal.call_classes`; empty if nothing was told.
     """
 
     header: Header
@@ -32,6 +35,7 @@ class Replayed:
     end: int
     torn: int
     doubtful: int
+    classes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class _Player:
@@ -39,6 +43,7 @@ class _Player:
 
     def __init__(self, labels: Labels) -> None:
         self.labels, self.log, self.doubtful = labels, EditLog(labels.shape), 0
+        self.classes: Mapping[str, Any] = {}
 
     def play(self, record: Record) -> None:
         """Bring labels and log to where they were after this record."""
@@ -58,6 +63,8 @@ class _Player:
             self.log.lock(record.head["classes"])
         elif record.kind == "type":
             self.labels = self.labels.astype(record.head["dtype"])
+        elif record.kind == "classes":
+            self.classes = record.head
 
     def _confirm(self, record: Record) -> None:
         box, right = box_of(record), record.head["right"]
@@ -87,7 +94,7 @@ def replay(path: Path) -> Replayed:
         end = record.end
     if player is None:
         raise damaged(path, "it breaks off before the mask")
-    return Replayed(header, player.labels, player.log, end, len(data) - end, player.doubtful)
+    return Replayed(header, player.labels, player.log, end, len(data) - end, player.doubtful, player.classes)
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,7 @@ class Unsaved:
         confirmations: Confirmations since then.
         changed: Whether there is unsaved work: these, or saved steps that were undone.
         last: When the last thing was done, in seconds since the epoch.
+        class_names: What a person last called the labels from 0.
     """
 
     path: Path
@@ -109,6 +117,7 @@ class Unsaved:
     confirmations: int
     changed: bool
     last: float
+    class_names: tuple[str, ...]
 
 
 def look(path: Path) -> Unsaved:
@@ -118,6 +127,14 @@ def look(path: Path) -> Unsaved:
         JournalError: If nothing can be recovered.
     """
     header, records = _start(path, _read(path))
+    try:
+        return _looked(path, header, records)
+    except (IndexError, KeyError) as error:
+        raise damaged(path, f"its records contradict each other ({error})") from error
+
+
+def _looked(path: Path, header: Header, records: list[Record]) -> Unsaved:
+    names = header.class_names
     stack: list[tuple[int, bool]] = []  # number and whether a person did it
     undone: list[tuple[int, bool]] = []
     boxes: set[str] = set()  # that are confirmed
@@ -137,10 +154,13 @@ def look(path: Path) -> Unsaved:
             saving = (set(stack), set(boxes))
         elif record.kind in ("saved", "forgotten"):
             saved = saving if record.kind == "saved" else (set(stack), set(boxes))
+        elif record.kind == "classes":
+            names = tuple(record.head["names"])
         last = float(record.head.get("time", last))
     before = {step for step in saved[0] if step[1]}
     now = {step for step in stack if step[1]}
-    return Unsaved(path, header, len(now - before), len(boxes - saved[1]), now != before or boxes != saved[1], last)
+    changed = now != before or boxes != saved[1]
+    return Unsaved(path, header, len(now - before), len(boxes - saved[1]), changed, last, names)
 
 
 def _read(path: Path) -> bytes:

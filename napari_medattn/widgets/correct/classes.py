@@ -5,7 +5,7 @@ All of it lives in the layer's metadata, so that it survives a closed dock. Name
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from napari.layers import Labels
@@ -96,6 +96,18 @@ class Classes:
     def show(self, label: int, on: bool) -> None:
         """Draw a class or leave it out; its voxels stay."""
         self._note(hidden=tuple(sorted(self.hidden - {label} if on else self.hidden | {label})))
+        self._draw()
+
+    def to_plain(self) -> dict[str, Any]:
+        """Names, colours and order as plain data, for a journal."""
+        colours = {str(label): colour for label, colour in self._meta.get("colours", {}).items()}
+        return {"names": list(self.names), "colours": colours, "order": list(self.order)}
+
+    def take(self, plain: Mapping[str, Any]) -> None:
+        """Call and show the classes as `to_plain` says."""
+        colours = {int(label): str(colour) for label, colour in plain["colours"].items()}
+        self._rename(plain["names"])
+        self._note(colours=colours, order=tuple(plain["order"]))
         self._draw()
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,11 +26,15 @@ from napari_medattn.store.journals import forget, free_path, in_use, sweep, unsa
 from napari_medattn.store.replay import Replayed, Unsaved, replay
 from napari_medattn.store.scan_id import scan_id
 from napari_medattn.widgets.case import Case
+from napari_medattn.widgets.correct.classes import Classes
 from napari_medattn.widgets.jobs import Jobs, Steps
 from napari_medattn.widgets.session import Session
 
 _LOOK_MS = 5000  # how often to bring what was written to the disk itself, and to try again what could not be written
 _ELSEWHERE = "This mask is open elsewhere too: what you do here is kept apart from that."
+_SWAPPED = (
+    "The layer shows another scan now: edits until here stay with the one before, the mask goes on with this one."
+)
 _LARGE = 100  # a journal larger than this part of its mask is written anew when the mask is saved
 
 
@@ -39,6 +44,7 @@ class _Kept:
 
     scan: str | None = None
     offers: list[Unsaved] = field(default_factory=list)
+    before: str | None = None  # the scan that its layer showed before another was put into it
 
 
 class Keeper:
@@ -178,8 +184,10 @@ class Keeper:
     # -- which scan, and what of it was not saved
 
     def _know(self, case: Case) -> None:
-        known = self._cases[case] = _Kept()
-        image = case.image
+        if case not in self._cases:
+            case.image_swapped.connect(partial(self._swapped, case))
+            self._cases[case] = _Kept()
+        known, image = self._cases[case], case.image
         try:
             grid = layer_place(image).grid
         except InputError:
@@ -193,11 +201,36 @@ class Keeper:
             return scan, unsaved_work(scan)
 
         def done(found: tuple[str, list[Unsaved]]) -> None:
+            if self._cases.get(case) is not known:
+                return
             known.scan, known.offers = found
+            if known.before not in (None, known.scan):
+                self._part(case)
             self._keep(case)
             self.changed.emit()
 
         self.jobs.start("looking for unsaved edits", steps, on_done=done, on_error=self.failed.emit, quiet=True)
+
+    def _swapped(self, case: Case) -> None:
+        """The layer may show another scan now: nothing that is done from here on belongs to the one before."""
+        known = self._cases.get(case)
+        if known is None:
+            return
+        for kept in [kept for kept in self._open if any(kept[0] is mask for mask, _ in case.masks.values())]:
+            if _lies_on(kept[0], case):
+                self._open.remove(kept)
+                _flush(kept[0])
+                self._finish(kept[1])
+        self._cases[case] = _Kept(before=known.scan or known.before)
+        self._know(case)
+        self.changed.emit()
+
+    def _part(self, case: Case) -> None:
+        """The scan in the layer is another one: masks that lie on it get journals of their own."""
+        for mask, watch in case.masks.values():
+            if isinstance(watch.log.recorder, Journal) and _lies_on(mask, case):
+                watch.log.recorder = None
+                self.said.emit(_SWAPPED)
 
     def _look_again(self, case: Case) -> None:
         known = self._cases[case]
@@ -221,16 +254,17 @@ class Keeper:
         """Put the case's masks under journals, those that are under none."""
         scan = self._cases[case].scan
         for names, (mask, watch) in case.masks.items() if scan is not None else ():
-            grid = layer_place(case.image).grid
-            fits = grid.shape[-mask.ndim :] == mask.data.shape and isinstance(mask.data, np.ndarray)
-            if scan is None or not fits or self._of(watch.log) is not None:
+            journal: Any = self._of(watch.log)
+            if journal is not None:
+                journal.call_classes(Classes(mask).to_plain())
+            if scan is None or journal is not None or not _lies_on(mask, case):
                 continue
             journal = watch.log.recorder
             if not isinstance(journal, Journal):  # else the dock was closed, and goes on where it was
                 if in_use(scan, names):
                     self.said.emit(_ELSEWHERE)
                 record = mask.metadata[KEY].get("record", {})
-                header = Header.of(scan, grid, watch.labels, names, record)
+                header = Header.of(scan, layer_place(case.image).grid, watch.labels, names, record)
                 journal = Journal(free_path(scan, names), header)
             journal.on_trouble = self._trouble
             self._open.append((mask, journal, watch.log))
@@ -238,6 +272,7 @@ class Keeper:
 
     def _begin(self, mask: Labels, journal: Journal, log: EditLog) -> None:
         was_broken = journal.state is State.BROKEN
+        journal.call_classes(Classes(mask).to_plain())
         labels = np.asarray(mask.data)
         _flush(mask)
         log.reconcile(labels)
@@ -331,6 +366,8 @@ class Keeper:
         kwargs["metadata"][KEY]["edits"] = found.log
         layer = self.session.viewer.add_labels(data, **kwargs)
         layer.contour = 1
+        if found.classes:
+            Classes(layer).take(found.classes)
         journal.resume(found.log, found.end)
         self._open.append((layer, journal, found.log))
         case.adopt(layer)
@@ -350,6 +387,15 @@ def clock(when: float) -> str:
     """A moment for people: the time of day, with the date if it was not today."""
     then, now = time.localtime(when), time.localtime()
     return time.strftime("%H:%M" if then[:3] == now[:3] else "%d %b %H:%M", then)
+
+
+def _lies_on(mask: Labels, case: Case) -> bool:
+    """Whether a mask has the shape of the scan that its image layer shows, and is an array that can be kept."""
+    try:
+        grid = layer_place(case.image).grid
+    except InputError:
+        return False
+    return grid.shape[-mask.ndim :] == mask.data.shape and isinstance(mask.data, np.ndarray)
 
 
 def _flush(mask: Labels) -> None:

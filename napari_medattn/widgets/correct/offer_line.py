@@ -34,7 +34,7 @@ class OfferLine(QWidget):
         self.setVisible(bool(offers))
         if not offers:
             return
-        classes = ", ".join(offers[0].header.class_names[1:])
+        classes = ", ".join(offers[0].class_names[1:])
         more = f" ({len(offers) - 1} more)" if len(offers) > 1 else ""
         verb = "was" if offers[0].edits + offers[0].confirmations == 1 else "were"
         self.label.setText(f"{describe(offers[0])} ({classes}) {verb} not saved{more}.")
