@@ -45,7 +45,7 @@ class Entry:
 
     name: str
     case: str
-    date: str
+    date: str = field(compare=False)
     class_names: tuple[str, ...]
     counts: tuple[int, ...]
     slices: int
