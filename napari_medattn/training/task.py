@@ -1,0 +1,150 @@
+"""`Task`: the training that is kept, and those that only tell how good it is, with the time shared out among them."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Generator
+from dataclasses import replace
+
+from torch import nn
+
+from napari_medattn.errors import DivergenceError
+from napari_medattn.events import Progress, TrainingStep, run_to_end
+from napari_medattn.store import Checkpoint
+from napari_medattn.training.adapters import merge_adapters
+from napari_medattn.training.attempt import Lesson, Outcome, attempt_steps
+from napari_medattn.training.exam import Exam, Marks
+from napari_medattn.training.held_back import Counts, cut_folds
+from napari_medattn.training.ladder import Room
+from napari_medattn.training.loop import Event, TrainingConfig
+from napari_medattn.training.material import Material
+from napari_medattn.training.plan import LearnPlan, tuning_config
+from napari_medattn.training.scoring import Scores, Tally
+
+FOLD_SHARE = 0.4  # of the training time, for all folds together
+VALIDATION_SHARE = 0.15  # of the training time
+_SAVING = 0.3  # seconds
+Pair = tuple[Scores | None, Scores | None]
+
+
+class Task:
+    """One learning, from the parent's scores to the last fold.
+
+    Args:
+        checkpoint: The parent.
+        plan: How to learn.
+        stride: Multiples that the network needs along (Z, Y, X).
+        material: What there is to learn from.
+        exam: What the networks are asked.
+        marks: The parent's scores.
+        model: The parent's network; it becomes the new version.
+        seconds: What is left of the budget.
+
+    Attributes:
+        folds: For each fold, for each new example, the voxels that are held back.
+        outcome: How the training that is kept ended.
+        trained: Seconds that it took.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        plan: LearnPlan,
+        stride: tuple[int, int, int],
+        material: Material,
+        exam: Exam,
+        marks: Marks,
+        model: nn.Module,
+        seconds: float,
+    ) -> None:
+        self.checkpoint, self.plan, self.stride, self.material = checkpoint, plan, stride, material
+        self.exam, self.marks, self.model = exam, marks, model
+        self.folds: list[list[Counts]] = []
+        if marks.held_out is None:
+            new = material.new
+            axes = [part.prepared.turn.order[0] for part in new]
+            self.folds = cut_folds([part.example.counts() for part in new], axes, plan.folds)
+        self.start = copy.deepcopy(model) if self.folds else None
+        self._more_notes: list[str] = []
+        self.trained = 0.0
+        card, asked = checkpoint.card, exam.seconds * (2 if self.folds else 1)
+        left = max(seconds - asked - _SAVING, seconds / 2, 0.5)
+        if self.folds:
+            left *= 1 - FOLD_SHARE
+        self.config = tuning_config(plan, card, exam.device, left, marks.learned.agreement)
+        z, y, x = (-(-side // step) * step for side, step in zip(card.tile, stride, strict=True))
+        self.outcome = Outcome(Room(self.config.batch, (z, y, x), exam.device))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What had to be decided or changed, one sentence each."""
+        return (*self.material.notes, *self.outcome.notes, *self.exam.notes, *self._more_notes)
+
+    def train_steps(self, stop: Callable[[], bool]) -> Generator[Event | Progress, None, None]:
+        """The training that is kept: `model` learns from everything."""
+        began, config, validate = time.monotonic(), self.config, None
+        held_out = self.marks.held_out
+        if held_out is not None and known_dice(held_out, held_out):
+            seconds = math.inf if config.seconds is None else VALIDATION_SHARE * config.seconds
+            often = int(min(seconds / max(self.exam.seconds, 0.01), config.validations))
+            config = replace(config, validations=often)
+            validate = self._validate if often else None
+        self.outcome = yield from attempt_steps(self.model, self._lesson(config), validate, stop)
+        merge_adapters(self.model)
+        self.trained = time.monotonic() - began
+
+    def fold_steps(self, stop: Callable[[], bool]) -> Generator[Progress, None, Pair]:
+        """Networks that learned from a part of the corrections, scored on the rest; (None, None) if that fails."""
+        if self.start is None:
+            return None, None
+        tally, config = Tally(self.checkpoint.card.class_names), self.config
+        if config.seconds is not None:
+            share = FOLD_SHARE / (1 - FOLD_SHARE) / len(self.folds)
+            config = replace(config, seconds=min(config.seconds, self.trained) * share)
+        for number, held_back in enumerate(self.folds, start=1):
+            model, began = copy.deepcopy(self.start), time.monotonic()
+            stage = f"trying on what was held back, {number} of {len(self.folds)}"
+            lesson = self._lesson(config, held_back)
+            try:
+                for event in attempt_steps(model, lesson, None, stop):
+                    told = event.progress if isinstance(event, TrainingStep) else event
+                    if isinstance(told, Progress):
+                        yield replace(told, stage=stage, seconds=time.monotonic() - began)
+            except DivergenceError as error:
+                self._more_notes.append(f"Nothing could be held back to tell whether it is better: {error.problem}")
+                return None, None
+            if stop():
+                self._more_notes.append("It was stopped before what was held back could be scored.")
+                return None, None
+            pairs = zip(self.material.new, held_back, strict=True)
+            references = [part.reference(counts, by_slice=True) for part, counts in pairs if counts.any()]
+            yield from self.exam.tally_steps(merge_adapters(model), references, tally)
+        return self.marks.learned, tally.scores()
+
+    def _lesson(self, config: TrainingConfig, held_back: list[Counts] | None = None) -> Lesson:
+        classes, material = len(self.checkpoint.card.class_names), self.material
+        left_out: list[Counts | None] = list(held_back) if held_back else [None] * len(material.new)
+        return Lesson(
+            [part.case(classes, counts) for part, counts in zip(material.new, left_out, strict=True)],
+            [part.case(classes) for part in material.earlier],
+            self.plan.rehearsal,
+            self.plan.method,
+            self.plan.anchor,
+            config,
+            self.outcome.room,
+            self.stride,
+            self.checkpoint.card.spatial_dims,
+        )
+
+    def _validate(self, model: nn.Module) -> dict[str, float]:
+        assert self.marks.held_out is not None
+        scores = run_to_end(self.exam.score_steps(model, self.exam.held_out))
+        return known_dice(self.marks.held_out, scores)
+
+
+def known_dice(before: Scores, scores: Scores) -> dict[str, float]:
+    """The Dice of the classes that the parent or the reference has; 1 where a class is gone from both masks."""
+    found = {name: scores.dice[name] for name, old in before.dice.items() if not math.isnan(old)}
+    return {name: 1.0 if math.isnan(value) else value for name, value in found.items()}
