@@ -1,11 +1,11 @@
-"""How strongly a fine-tuning should hold on to what the network said before (`TrainingConfig.hold`).
+"""Choices of learning from corrections: the recipe, the opinion on untouched voxels, the anchor, the method.
 
-    python benchmarks/finetune.py FOLDER_OF_MSD_HIPPOCAMPUS
+    python benchmarks/finetune.py FOLDER_OF_MSD_HIPPOCAMPUS recipes|opinion|anchor|methods
 
-Three slices of a held-out case are corrected in one of two ways: *edits*, only the voxels that were wrong
-count, as after painting; *slices*, all voxels of the slices count, as after confirming them. The shipped
-checkpoint learns from them for a fixed number of steps. Shown are the mean Dice on the other slices of the
-case, and on another case that nothing was corrected in, before and after.
+Three slices of a held-out case are corrected in one of two ways: *edits*, only the voxels that were wrong count, as
+after painting; *slices*, all voxels of the slices count, as after confirming them. The shipped checkpoint learns from
+them for a fixed number of steps. Shown are, over two such cases, the mean Dice on the other slices of the case and on
+two other cases that nothing was corrected in, before and after, and the agreement with the corrections.
 """
 
 from __future__ import annotations
@@ -13,24 +13,79 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from napari_medattn import Example, finetune, load_checkpoint, segment
-from napari_medattn.training.finetune import DEFAULT
+from napari_medattn import Checkpoint, Example, load_checkpoint, segment
+from napari_medattn.models import Recipe
 from napari_medattn.training.folder import DataFolder
-from napari_medattn.training.train import dice_of
+from napari_medattn.training.learn import LearnPlan, learn
+from napari_medattn.training.loop import TrainingConfig
+from napari_medattn.training.plan import ADAPTER_RATE, GENTLE, RATE, opinion_for, own_recipe
 
-HOLDS = (0.0, 5.0, 10.0, 20.0)
-STEPS, CASES = 40, 2
+STEPS, CASES, ELSEWHERE = 40, 2, (5, 6)
+GENERAL = Recipe(learning_rate=RATE, warm_up=0.05, dice_weight=0.0)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One row: what is chosen, for which network."""
+
+    network: str
+    title: str
+    recipe: Recipe
+    opinion: float | None
+    anchor: float = 0.0
+    method: str = "whole"
+
+
+def recipes() -> Iterator[Choice]:
+    """The general recipe, the same with the network's own terms, the network's own with a tenth of its rate."""
+    for network in ("hippocampus-dae-former", "hippocampus-self-guided", "hippocampus-medt", "hippocampus"):
+        own = own_recipe(load_checkpoint(network).card)
+        yield Choice(network, "general", GENERAL, 10.0)
+        if own.terms:
+            yield Choice(network, "general + own terms", replace(GENERAL, terms=own.terms), 10.0)
+        yield Choice(network, "own, rate / 10", replace(own, learning_rate=own.learning_rate / 10, warm_up=0.05), 10.0)
+
+
+def opinion() -> Iterator[Choice]:
+    """How strongly untouched voxels are held to the parent's opinion; None: by the agreement."""
+    for network in ("hippocampus-dae-former", "hippocampus"):
+        for strength in (0.0, 1.0, 3.0, 10.0, None):
+            title = "by agreement" if strength is None else f"{strength:g}"
+            yield Choice(network, title, GENERAL, strength)
+
+
+def anchor() -> Iterator[Choice]:
+    """How strongly weights are pulled to the parent's, with and without its opinion."""
+    for network in ("hippocampus-dae-former", "hippocampus"):
+        for strength in (0.0, 0.01, 0.1, 1.0):
+            for held in (0.0, None):
+                title = f"{strength:g}, {'no opinion' if held == 0 else 'opinion by agreement'}"
+                yield Choice(network, title, GENERAL, held, strength)
+
+
+def methods() -> Iterator[Choice]:
+    """What of the network learns."""
+    for network in ("hippocampus-dae-former", "hippocampus"):
+        yield Choice(network, "whole", GENERAL, None)
+        yield Choice(network, "decoder", GENERAL, None, method="decoder")
+        for rate in (RATE, ADAPTER_RATE):
+            recipe = replace(GENERAL, learning_rate=rate)
+            yield Choice(network, f"adapters, rate {rate:g}", recipe, None, method="adapters")
+        if network != "hippocampus-dae-former":
+            yield Choice(network, "statistics", GENERAL, None, method="statistics")
 
 
 def mean_dice(labels: np.ndarray, truth: np.ndarray) -> float:
     """Mean over the two parts of the hippocampus."""
-    return float(np.mean([dice_of(labels == n, truth == n) for n in (1, 2)]))
+    pairs = [(labels == n, truth == n) for n in (1, 2)]
+    return float(np.mean([2 * np.sum(a & b) / (a.sum() + b.sum()) for a, b in pairs]))
 
 
 def corrected(example: Example, guess: np.ndarray, kind: str) -> tuple[Example, np.ndarray]:
@@ -45,39 +100,61 @@ def corrected(example: Example, guess: np.ndarray, kind: str) -> tuple[Example, 
     return Example(example.volume, labels, weights), others
 
 
-def main(folder: str) -> None:
+def run(choice: Choice, kind: str, cases: list[Example], elsewhere: list[Example]) -> list[str]:
+    """One row of the table."""
+    parent = load_checkpoint(choice.network)
+    rows = []
+    there = np.mean([mean_dice(segment(e.volume, parent).labels, e.labels) for e in elsewhere])
+    for truth in cases:
+        guess = segment(truth.volume, parent).labels
+        example, others = corrected(truth, guess, kind)
+        agreement = 0.0 if kind == "edits" else float(np.mean((guess == example.labels)[example.counts()]))
+        config = TrainingConfig(
+            epochs=STEPS,
+            batch_size=2,
+            recipe=choice.recipe,
+            augmentation=GENTLE,
+            freeze_statistics=True,
+            hold=opinion_for(agreement) if choice.opinion is None else choice.opinion,
+        )
+        plan = LearnPlan(method=choice.method, anchor=choice.anchor, folds=0, config=config)
+        learned = learn(parent, [example], plan=plan, device="cpu")
+        found = segment(truth.volume, learned.checkpoint).labels
+        far = np.mean([mean_dice(segment(e.volume, learned.checkpoint).labels, e.labels) for e in elsewhere])
+        rows.append((*(mean_dice(m[others], truth.labels[others]) for m in (guess, found)), far, learned.agreement[1]))
+    before, after, far, agreement = np.mean(rows, axis=0)
+    return [
+        choice.network,
+        choice.title,
+        kind,
+        f"{before:.3f} -> {after:.3f}",
+        f"{there:.3f} -> {far:.3f}",
+        f"{agreement:.1%}",
+    ]
+
+
+def held_out(parent: Checkpoint) -> list[str]:
+    """Cases that the checkpoint never saw."""
+    return list(parent.card.training["validation_cases"])
+
+
+def main(folder: str, what: str) -> None:
     """Run the comparison and print the table."""
-    data, parent = DataFolder.open(folder), load_checkpoint("hippocampus")
-    held_out = parent.card.training["validation_cases"]
-    elsewhere = data.example(held_out[5])
-    config = replace(DEFAULT, seconds=None, epochs=STEPS)
-    table = Table("corrected", "hold", "other slices", "other case", "agreement")
-    there = mean_dice(segment(elsewhere.volume, parent).labels, elsewhere.labels)
-    for kind in ("edits", "slices"):
-        for hold in HOLDS:
-            rows = []
-            for case in held_out[:CASES]:
-                truth = data.example(case)
-                guess = segment(truth.volume, parent).labels
-                example, others = corrected(truth, guess, kind)
-                child = finetune(parent, [example], config=replace(config, hold=hold))
-                learned = segment(truth.volume, child).labels
-                rows.append(
-                    (
-                        mean_dice(guess[others], truth.labels[others]),
-                        mean_dice(learned[others], truth.labels[others]),
-                        mean_dice(segment(elsewhere.volume, child).labels, elsewhere.labels),
-                        child.card.metrics["agreement_after"],
-                    )
-                )
-            before, after, far, agreement = np.mean(rows, axis=0)
-            table.add_row(
-                kind, f"{hold:g}", f"{before:.3f} -> {after:.3f}", f"{there:.3f} -> {far:.3f}", f"{agreement:.1%}"
-            )
-    Console().print(table)
+    data = DataFolder.open(folder)
+    names = held_out(load_checkpoint("hippocampus"))
+    cases = [data.example(name) for name in names[:CASES]]
+    elsewhere = [data.example(names[number]) for number in ELSEWHERE]
+    table = Table("network", what, "corrected", "other slices", "other cases", "agreement")
+    console = Console(width=120)
+    for choice in {"recipes": recipes, "opinion": opinion, "anchor": anchor, "methods": methods}[what]():
+        for kind in ("edits", "slices"):
+            row = run(choice, kind, cases, elsewhere)
+            print(" | ".join(row), file=sys.stderr, flush=True)
+            table.add_row(*row)
+    console.print(table)
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as home:
         os.environ["MEDATTN_HOME"] = home
-        main(sys.argv[1])
+        main(sys.argv[1], sys.argv[2])
