@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Callable, Generator, Sequence
 
@@ -122,6 +123,7 @@ def _begin_steps(
 ) -> Generator[Progress | Event, None, Task]:
     """Prepare everything, score the parent, and share out the time."""
     began = time.monotonic()
+    _load_libraries()
     model = checkpoint.build()
     check_method(plan.method, model)
     predictor = Predictor.load(checkpoint, device)
@@ -136,4 +138,11 @@ def _begin_steps(
         limit=EARLIER_SHARE * seconds,
     )
     marks = yield from exam.steps(model)
-    return Task(checkpoint, plan, predictor.stride, material, exam, marks, model, seconds - (time.monotonic() - began))
+    spent = time.monotonic() - began
+    return Task(checkpoint, plan, predictor.stride, material, exam, marks, model, seconds, spent)
+
+
+def _load_libraries() -> None:
+    """Load now what training and scoring need, so that the time it takes once is not taken for theirs."""
+    importlib.import_module("monai.transforms")
+    importlib.import_module("torch._dynamo")  # what an optimiser loads when it is made

@@ -40,7 +40,8 @@ class Task:
         exam: What the networks are asked.
         marks: The parent's scores.
         model: The parent's network; it becomes the new version.
-        seconds: What is left of the budget.
+        seconds: The whole budget.
+        spent: What is gone of it.
 
     Attributes:
         folds: For each fold, for each new example, the voxels that are held back.
@@ -58,6 +59,7 @@ class Task:
         marks: Marks,
         model: nn.Module,
         seconds: float,
+        spent: float,
     ) -> None:
         self.checkpoint, self.plan, self.stride, self.material = checkpoint, plan, stride, material
         self.exam, self.marks, self.model = exam, marks, model
@@ -70,7 +72,7 @@ class Task:
         self._more_notes: list[str] = []
         self.trained = 0.0
         card, asked = checkpoint.card, exam.seconds * (2 if self.folds else 1)
-        left = max(seconds - asked - _SAVING, seconds / 2, 0.5)
+        left = max(seconds - spent - asked - _SAVING, seconds / 2)
         if self.folds:
             left *= 1 - FOLD_SHARE
         self.config = tuning_config(plan, card, exam.device, left, marks.learned.agreement)
