@@ -14,6 +14,7 @@ from rich.console import Console
 from napari_medattn.cli.terminal import print_json
 
 _PACKAGES = ("napari", "torch", "monai", "numpy", "nibabel", "tifffile", "pyqtgraph", "safetensors")
+_FORMATS = ("SimpleITK", "pydicom", "highdicom", "pynrrd", "imagecodecs", "pillow")  # beside nibabel and tifffile
 
 
 class Finding(NamedTuple):
@@ -46,7 +47,7 @@ def _python() -> Finding:
 
 def _packages() -> list[Finding]:
     findings = []
-    for name in _PACKAGES:
+    for name in (*_PACKAGES, *_FORMATS):
         try:
             findings.append(Finding(name, importlib.metadata.version(name), True))
         except importlib.metadata.PackageNotFoundError:

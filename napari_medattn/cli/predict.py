@@ -79,10 +79,10 @@ def _segment_file(predictor: Predictor, image: Path, target: Path, overlap: floa
 
 def _targets(images: list[Path], out: Path | None) -> list[Path]:
     """Where each mask goes: beside its image, into a folder, or for one image into a file."""
-    from napari_medattn.data.formats import SUFFIXES, find_format, stem
+    from napari_medattn.data.formats import LABEL_SUFFIXES, find_format, mask_suffix, stem
     from napari_medattn.files import make_folder
 
-    names = [f"{stem(image)}_mask{image.name[len(stem(image)) :]}" for image in images]
+    names = [f"{stem(image)}_mask{mask_suffix(image)}" for image in images]
     if out is None:
         return [image.with_name(name) for image, name in zip(images, names, strict=True)]
     if not out.is_dir() and find_format(out):
@@ -91,7 +91,7 @@ def _targets(images: list[Path], out: Path | None) -> list[Path]:
         make_folder(out.parent)
         return [out]
     if not out.is_dir() and out.suffix:
-        raise InputError(f"{out} has no suffix that masks can be written to.", f"Use one of {', '.join(SUFFIXES)}.")
+        raise InputError(f"{out} has no suffix that masks can be written to.", f"Use one of {', '.join(LABEL_SUFFIXES)}.")
     make_folder(out)
     return [out / name for name in names]
 

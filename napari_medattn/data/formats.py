@@ -11,7 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medattn.data import nifti, tiff
+from napari_medattn.data import (
+    dicom,
+    metaimage,
+    mgh,
+    nifti,
+    nifti_write,
+    nrrd,
+    nrrd_write,
+    picture,
+    tiff,
+    tiff_write,
+)
+from napari_medattn.data.placing import on_grid_of
 from napari_medattn.data.volume import Volume
 from napari_medattn.errors import GeometryError, ReadError, SaveError
 from napari_medattn.files import atomic_write
@@ -23,26 +35,56 @@ ValuesWriter = Callable[[Path, Volume, int | None, Mapping[str, Any]], AbstractC
 
 @dataclass(frozen=True)
 class Format:
-    """A file format: its suffixes, how to read a volume, and how to write a mask or real values."""
+    """A file format.
+
+    Attributes:
+        name: For people.
+        suffixes: How its files' names end.
+        read: Reads a volume.
+        write_labels: Writes a mask, if the format can hold one.
+        open_values: Writes real values, if the format can hold them.
+        read_indices: Reads a volume as a mask, where that is not the same.
+        mask_suffix: Of a mask of such an image; the image's own if None.
+    """
 
     name: str
     suffixes: tuple[str, ...]
     read: Callable[[Path], Volume]
-    write_labels: LabelWriter
-    open_values: ValuesWriter
+    write_labels: LabelWriter | None = None
+    open_values: ValuesWriter | None = None
+    read_indices: Callable[[Path], Volume] | None = None
+    mask_suffix: str | None = None
 
 
+DICOM = Format("DICOM", (".dcm", ".dicom", ".ima"), dicom.read, dicom.write_labels, mask_suffix=".dcm")
 FORMATS = (
-    Format("NIfTI", (".nii.gz", ".nii"), nifti.read, nifti.write_labels, nifti.open_values),
-    Format("TIFF", (".tif", ".tiff"), tiff.read, tiff.write_labels, tiff.open_values),
-)
+    Format("NIfTI", (".nii.gz", ".nii"), nifti.read, nifti_write.write_labels, nifti_write.open_values),
+    Format("NIfTI or Analyze pair", (".hdr", ".img", ".img.gz"), nifti.read, mask_suffix=".nii.gz"),
+    Format("NRRD", (".seg.nrrd", ".nrrd"), nrrd.read, nrrd_write.write_labels, nrrd_write.open_values),
+    Format("detached NRRD", (".nhdr",), nrrd.read, mask_suffix=".nrrd"),
+    Format("MetaImage", (".mha",), metaimage.read, metaimage.write_labels),
+    Format("detached MetaImage", (".mhd",), metaimage.read, mask_suffix=".mha"),
+    Format("FreeSurfer", (".mgz", ".mgh"), mgh.read, mgh.write_labels),
+    Format("TIFF", (".ome.tif", ".ome.tiff", ".tif", ".tiff"), tiff.read, tiff_write.write_labels,
+           tiff_write.open_values, tiff.read_indices, mask_suffix=".tif"),
+    Format("PNG", (".png",), picture.read, picture.write_labels, read_indices=picture.read_indices),
+    Format("JPEG or BMP", (".jpg", ".jpeg", ".bmp"), picture.read, mask_suffix=".png"),
+    DICOM,
+)  # fmt: skip
 SUFFIXES = tuple(suffix for known in FORMATS for suffix in known.suffixes)
+LABEL_SUFFIXES = tuple(suffix for known in FORMATS if known.write_labels for suffix in known.suffixes)
+VALUE_SUFFIXES = tuple(suffix for known in FORMATS if known.open_values for suffix in known.suffixes)
 
 
 def find_format(path: Path | str) -> Format | None:
-    """The format of a path by its suffix, or None."""
-    name = Path(path).name.lower()
-    return next((known for known in FORMATS if name.endswith(known.suffixes)), None)
+    """The format of a path by its suffix, or None.
+
+    Folders that hold DICOM files, and DICOM files of any other name, are found by their content.
+    """
+    path = Path(path)
+    name = path.name.lower()
+    known = next((known for known in FORMATS if name.endswith(known.suffixes)), None)
+    return DICOM if known is None and dicom.is_dicom(path) else known
 
 
 def stem(path: Path | str) -> str:
@@ -54,45 +96,68 @@ def stem(path: Path | str) -> str:
     return name[: len(name) - len(ending)] or name
 
 
-def read_volume(path: Path | str) -> Volume:
+def mask_suffix(path: Path | str) -> str:
+    """How the name of a mask of an image ends: as the image's, where its format can hold masks."""
+    known = find_format(path)
+    if known is None:
+        return ".nii.gz"
+    return known.mask_suffix or Path(path).name[len(stem(path)) :]
+
+
+def read_volume(path: Path | str, series: int | None = None) -> Volume:
     """Read an image.
 
     Args:
-        path: A NIfTI (.nii, .nii.gz) or TIFF (.tif, .tiff) file.
+        path: A file of one of `SUFFIXES`, a DICOM file of any name, or a folder with a DICOM series.
+        series: Which one, from 1, where a folder holds several DICOM series; see `data.dicom.list_series`.
 
     Returns:
         The volume: ``.array`` (C, Z, Y, X), ``.grid`` with the affine and spacing of the file.
 
     Raises:
-        ReadError: If the file is missing, of an unknown format or damaged; the message says which.
+        ReadError: If the file is missing, of an unknown format or damaged, or a folder holds several series; the
+            message says which.
     """
     path = Path(path)
-    known = find_format(path)
-    if not path.exists():
-        raise ReadError(f"{path} does not exist.", "Check the path.")
-    if known is None:
-        raise ReadError(f"{path.name} is in no format that is read here.", f"Use one of {', '.join(SUFFIXES)}.")
+    known = _format_to_read(path)
+    if known is DICOM:
+        volume = dicom.read(path, series)
+        return volume if volume.name != "segmentation" else volume.renamed(stem(path))
     return known.read(path).renamed(stem(path))
 
 
-def read_labels(path: Path | str, like: Volume | None = None) -> NDArray[np.int32]:
+def _format_to_read(path: Path) -> Format:
+    if not path.exists():
+        raise ReadError(f"{path} does not exist.", "Check the path.")
+    known = find_format(path)
+    if known is None:
+        what = "holds no DICOM files" if path.is_dir() else "is in no format that is read here"
+        raise ReadError(f"{path.name} {what}.", f"Use one of {', '.join(SUFFIXES)}, or a folder of DICOM files.")
+    if path.is_dir() and known is not DICOM:
+        raise ReadError(f"{path.name} is a folder.", "Choose a file, or a folder of DICOM files.")
+    return known
+
+
+def read_labels(path: Path | str, like: Volume | None = None, *, resample: bool = False) -> NDArray[np.int32]:
     """Read a label map (Z, Y, X).
 
     Args:
         path: The file.
-        like: The image that it belongs to; the shapes must agree.
+        like: The image that it belongs to; shape and affine must agree, up to a tenth of a voxel. A DICOM
+            segmentation may hold a part of the image's slices.
+        resample: Bring labels of another shape or place onto the image's grid, each voxel from its nearest one.
 
     Raises:
         ReadError: If the file cannot be read.
-        GeometryError: If it holds no labels, or another shape than ``like``.
+        GeometryError: If it holds no labels, or does not lie on ``like``.
     """
-    volume = read_volume(path)
-    if like is not None and volume.grid.shape != like.grid.shape:
-        raise GeometryError(
-            f"The labels {volume.name} have shape {volume.grid.shape}, the image {like.name} {like.grid.shape}.",
-            "Choose the label file of this image.",
-        )
-    return volume.labels()
+    path = Path(path)
+    known = _format_to_read(path)
+    volume = known.read_indices(path) if known.read_indices else known.read(path)
+    if known is not DICOM or not path.is_dir():
+        volume = volume.renamed(stem(path))
+    labels = volume.labels()
+    return labels if like is None else on_grid_of(labels, volume, like, resample=resample)
 
 
 def write_labels(path: Path | str, labels: NDArray[np.generic], like: Volume, class_names: Sequence[str] = ()) -> None:
@@ -110,10 +175,10 @@ def write_labels(path: Path | str, labels: NDArray[np.generic], like: Volume, cl
         SaveError: If the suffix is unknown or the file cannot be written.
     """
     path, labels = Path(path), np.asarray(labels)
-    known = find_format(path)
-    if known is None:
+    known = _format_to_write(path)
+    if known is None or known.write_labels is None:
         raise SaveError(
-            f"{path.name} has no suffix that masks can be written to.", f"Use one of {', '.join(SUFFIXES)}."
+            f"{path.name} has no suffix that masks can be written to.", f"Use one of {', '.join(LABEL_SUFFIXES)}."
         )
     if labels.ndim == 2:
         labels = labels[None]
@@ -125,6 +190,11 @@ def write_labels(path: Path | str, labels: NDArray[np.generic], like: Volume, cl
     labels = whole_numbers(labels, like.name)
     with atomic_write(path) as temporary:
         known.write_labels(temporary, labels, like, class_names)
+
+
+def _format_to_write(path: Path) -> Format | None:
+    name = path.name.lower()
+    return next((known for known in FORMATS if name.endswith(known.suffixes)), None)
 
 
 @contextmanager
@@ -150,10 +220,10 @@ def open_values(
         GeometryError: If there were fewer or more slices than the image has.
     """
     path = Path(path)
-    known = find_format(path)
-    if known is None:
+    known = _format_to_write(path)
+    if known is None or known.open_values is None:
         raise SaveError(
-            f"{path.name} has no suffix that values can be written to.", f"Use one of {', '.join(SUFFIXES)}."
+            f"{path.name} has no suffix that values can be written to.", f"Use one of {', '.join(VALUE_SUFFIXES)}."
         )
     z, y, x = like.grid.shape
     planes, expected = 0, z * (count or 1)

@@ -1,203 +1,169 @@
-"""NIfTI files: read with their true geometry, write masks with every geometry field kept."""
+"""Reading NIfTI-1, NIfTI-2 and Analyze images, in one file (.nii, .nii.gz) or two (.hdr and .img).
+
+Where a header contradicts itself, this is what counts, and a note says so:
+
+1. the sform, if its code is set; a qform that places the scan elsewhere is left aside;
+2. else the qform, if its code is set;
+3. else pixdim alone, with the middle of the volume at the origin and x running to the left, as in Analyze;
+4. an sform of 1 mm voxels without a qform, where pixdim has other sizes, has lost them: its directions count, and
+   the sizes of pixdim.
+
+An sform or qform that cannot place voxels (not finite, or without a volume) is an error rather than passed over.
+"""
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
-from nibabel.nifti1 import Nifti1Extension
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
-from napari_medattn.data.volume import Volume
-from napari_medattn.errors import GeometryError, ReadError
+from napari_medattn.data.lazy import by_slices
+from napari_medattn.data.reading import (
+    DEFLATE_LIMIT,
+    LAZY_BYTES,
+    check_claim,
+    check_memory,
+    file_size,
+    reading,
+    real_voxels,
+)
+from napari_medattn.data.volume import Array, Volume
+from napari_medattn.errors import ReadError
 from napari_medattn.geometry import Grid
 
-PutSlab = Callable[[NDArray[np.float32]], None]
-_COMMENT = 6  # NIfTI extension code for plain text
-_DEFLATE_LIMIT = 1032  # no gzip stream expands by more
-_DAMAGE = (ImageFileError, HeaderDataError, WrapStructError, OSError, EOFError, ValueError, OverflowError, zlib.error)
+COMMENT = 6  # NIfTI extension code for plain text
+DAMAGE = (ImageFileError, HeaderDataError, WrapStructError)
+_PACKED = (".gz", ".mgz", ".bz2")
 
 
 def read(path: Path) -> Volume:
-    """Read a NIfTI-1 or NIfTI-2 image; see `formats.read_volume`."""
-    try:
+    """Read a NIfTI or Analyze image; see `formats.read_volume`."""
+    with reading(path, "a NIfTI image", *DAMAGE):
         image = nib.load(path)
-        _check_size(path, image)
-        data = _voxels(image)
-    except MemoryError as error:
-        raise ReadError(f"{path.name} does not fit into memory.", "Crop it, or use a machine with more.") from error
-    except _DAMAGE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ReadError(
-            f"{path.name} is damaged or not a NIfTI image ({reason}).",
-            "Copy it again from its source, or export it anew.",
-        ) from error
-    spatial_dims = min(3, data.ndim - 1)
-    array = _to_array(path, data)
-    affine, notes = _affine(image)
-    try:
-        grid = Grid(array.shape[1:], affine)
-    except GeometryError as error:
-        raise ReadError(f"{path.name}: {error.problem}", error.remedy) from error
-    return Volume(
-        array,
-        grid,
-        spatial_dims=spatial_dims,
-        path=path,
-        header=image.header,
-        class_names=_class_names(image.header),
-        notes=notes,
-    )
+        if not isinstance(image, nib.AnalyzeImage):
+            raise ReadError(f"{path.name} is a {type(image).__name__}, no NIfTI image.", "Give it its own suffix.")
+        array, axes = load_voxels(path, image)
+        affine, notes = _affine(image)
+        return Volume(
+            array,
+            Grid((array.shape[1], array.shape[2], array.shape[3]), affine),
+            spatial_dims=axes,
+            path=path,
+            header=image.header,
+            class_names=_class_names(image.header),
+            notes=notes,
+        )
 
 
-def write_labels(path: Path, labels: NDArray[np.generic], like: Volume, class_names: Sequence[str] = ()) -> None:
-    """Write (Z, Y, X) labels; see `formats.write_labels`."""
-    image = _image_like(labels.T, like)  # (Z, Y, X) -> (X, Y, Z): the same memory, in Fortran order as NIfTI stores it
-    image.set_data_dtype(labels.dtype)
-    image.header["descrip"] = b"mask"
-    if class_names:
-        _add_text(image.header, {"class_names": list(class_names)})
-    nib.save(image, path)
+def load_voxels(path: Path, image: Any) -> tuple[Array, int]:
+    """The voxels of an image that nibabel opened, (C, Z, Y, X), and the number of spatial axes.
 
-
-@contextmanager
-def open_values(path: Path, like: Volume, count: int | None, about: Mapping[str, Any]) -> Iterator[PutSlab]:
-    """Write real values slab by slab; see `formats.open_values`."""
-    z, y, x = like.grid.shape
-    shape = (x, y, z) if count is None else (x, y, z, count)
-    header = _image_like(np.broadcast_to(np.float32(0), shape), like).header
-    header.set_data_dtype(np.float32)
-    header.set_intent("none")
-    header["descrip"] = b"values"
-    if count is not None:
-        header["pixdim"][3:5] = header["pixdim"][3] or 1, 1
-    _add_text(header, about)
-    dtype = header.get_data_dtype()
-    with ExitStack() as stack:
-        file = stack.enter_context(path.open("wb"))
-        packed = path.name.lower().endswith(".gz")
-        out = stack.enter_context(gzip.GzipFile("", "wb", 1, file, mtime=0)) if packed else file
-        header.write_to(out)
-        out.write(bytes(int(header["vox_offset"]) - out.tell()))
-        yield lambda slab: _write(out, slab.astype(dtype, copy=False).tobytes())
-
-
-def _write(out: Any, content: bytes) -> None:
-    out.write(content)
-
-
-def _image_like(data: NDArray[np.generic], like: Volume) -> Any:
-    """An image of (X, Y, Z[, N]) voxels with the exact geometry of a volume, stored without scaling."""
-    if isinstance(like.header, nib.Nifti1Header):
-        header = like.header.copy()
-        header.extensions.clear()
-        if data.ndim == 3 and (header.get_data_shape()[2:] == () or like.spatial_dims == 2):
-            data = data[:, :, 0]
-        image = type_of(header)(data, None, header)
-        # Shape and zooms follow the data; all else that says where voxels lie stays as in the source.
-        for field in ("pixdim", "qform_code", "sform_code", "xyzt_units"):
-            image.header[field] = like.header[field]
-        for field in ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"):
-            image.header[field] = like.header[field]
-        for field in ("srow_x", "srow_y", "srow_z"):
-            image.header[field] = like.header[field]
-    else:
-        too_long = max(data.shape) > np.iinfo(np.int16).max  # NIfTI-1 counts voxels along a side in 16 bits
-        form: type[nib.Nifti1Image] = nib.Nifti2Image if too_long else nib.Nifti1Image
-        image = form(data, like.grid.affine)
-        image.header.set_xyzt_units("mm" if like.grid.units == "mm" else "unknown")
-    image.header["cal_min"], image.header["cal_max"] = 0, 0
-    image.header.set_slope_inter(1, 0)
-    return image
-
-
-def _add_text(header: Any, content: Mapping[str, Any]) -> None:
-    """Put plain data into the file as a JSON comment."""
-    header.extensions.append(Nifti1Extension(_COMMENT, json.dumps(content).encode()))
-
-
-def type_of(header: nib.Nifti1Header) -> type[nib.Nifti1Image]:
-    """The image class that belongs to a header."""
-    return nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-
-
-def _check_size(path: Path, image: Any) -> None:
-    claimed = float(np.prod([float(n) for n in image.shape])) * image.get_data_dtype().itemsize
-    stored = path.stat().st_size * (_DEFLATE_LIMIT if path.name.lower().endswith(".gz") else 1)
-    if claimed > stored:
-        raise ValueError(f"its header claims {claimed:.3g} bytes, the file cannot hold more than {stored:.3g}")
-
-
-def _voxels(image: Any) -> NDArray[Any]:
-    """(x, y[, z], c) in native byte order."""
-    stored = image.get_data_dtype()
+    What is stored plainly is mapped, not read; what would have to be scaled is read slice by slice where it is large.
+    """
+    stored, shape = image.get_data_dtype(), tuple(int(size) for size in image.shape)
+    _check_size(path, image, shape, stored)
+    if stored.kind == "c":
+        raise ReadError(f"The voxels of {path.name} are complex numbers.", "Export their magnitude.")
     if stored.fields:  # RGB24 and RGBA32 are structured: one named field per channel
         raw = np.asanyarray(image.dataobj)
-        data = np.stack([raw[name] for name in stored.names], axis=-1)
-        return data
-    data = np.asanyarray(image.dataobj)
-    if np.iscomplexobj(data):
-        raise ValueError("its voxels are complex numbers")
-    if data.dtype.kind == "f":
-        data = data.astype(np.float32, copy=False)
-    data = data.astype(data.dtype.newbyteorder("="), copy=False)
-    if data.ndim == 5 and data.shape[3] == 1:
-        data = data[:, :, :, 0]
-    return data if data.ndim >= 4 else data[..., None]
+        array = np.stack([raw[name] for name in stored.names], axis=-1)
+        axes = raw.ndim
+    elif _is_lazy(image, shape):
+        array, axes = by_slices(image.dataobj, shape, _result_type(image)), len(shape)
+        return _to_array(path, array, axes)
+    else:
+        array = np.asanyarray(image.dataobj)
+        if array.dtype.kind == "f" and array.dtype.itemsize != 4 and array.nbytes < LAZY_BYTES:
+            array = array.astype(np.float32)
+        axes = array.ndim
+    return _to_array(path, real_voxels(path, array), axes)
 
 
-def _to_array(path: Path, data: NDArray[Any]) -> NDArray[Any]:
-    """(x, y[, z], c) -> (C, Z, Y, X), a view."""
-    if data.ndim not in (3, 4):
+def _check_size(path: Path, image: Any, shape: tuple[int, ...], stored: np.dtype[Any]) -> None:
+    voxels = image.file_map["image"].filename
+    if voxels is None or not Path(voxels).exists():
+        raise ReadError(f"The voxels of {path.name} are missing.", f"Put {Path(voxels or path).name} beside it.")
+    packed = str(voxels).lower().endswith(_PACKED)
+    start = 0 if packed else int(getattr(image.dataobj, "offset", 0))
+    check_claim(path, shape, stored.itemsize, file_size(voxels) - start, DEFLATE_LIMIT if packed else 1)
+    if packed:
+        check_memory(path, float(np.prod([float(size) for size in shape])) * max(stored.itemsize, 4))
+
+
+def _is_lazy(image: Any, shape: tuple[int, ...]) -> bool:
+    """Whether it is large, uncompressed, and cannot be mapped because its values are scaled."""
+    voxels = str(image.file_map["image"].filename).lower()
+    scaled = (image.dataobj.slope, image.dataobj.inter) != (1.0, 0.0)
+    large = float(np.prod([float(size) for size in shape])) * 4 > LAZY_BYTES
+    return large and scaled and len(shape) > 2 and not voxels.endswith(_PACKED)
+
+
+def _result_type(image: Any) -> np.dtype[Any]:
+    """The type that scaled voxels get."""
+    dtype: np.dtype[Any] = np.asanyarray(image.dataobj[tuple(slice(0, 1) for _ in image.shape)]).dtype
+    return dtype
+
+
+def _to_array(path: Path, data: Any, axes: int) -> tuple[Array, int]:
+    """(x, y[, z], ...) -> (C, Z, Y, X), a view; further axes of one voxel go, others become channels."""
+    shape = data.shape
+    if axes < 2:
+        raise ReadError(f"{path.name} has {axes} axes, of shape {shape}.", "Open an image with 2 or more axes.")
+    spatial = min(3, axes)
+    rest = [size for size in shape[spatial:] if size > 1]
+    if len(rest) > 1:
         raise ReadError(
-            f"{path.name} has {data.ndim - 1} axes, of shape {data.shape[:-1]}.",
-            "Open an image with 2 to 4 axes.",
+            f"{path.name} has {len(rest)} axes beside those in space, of shape {shape}.",
+            "Store times or contrasts along one axis.",
         )
-    if 0 in data.shape:
-        raise ReadError(f"{path.name} is empty: its shape is {data.shape}.", "Export it anew.")
-    array = data.T
-    return array[:, None] if data.ndim == 3 else array
+    array = (
+        data.reshape(*shape[:spatial], rest[0] if rest else 1, order="F")
+        if isinstance(data, np.ndarray)
+        else (data.reshape(*shape[:spatial], rest[0] if rest else 1))
+    )
+    turned = array.T
+    return (turned[:, None] if spatial == 2 else turned), spatial
 
 
 def _affine(image: Any) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """The file's affine; unit columns with other voxel sizes in pixdim are scaled to them, and told."""
+    """The file's affine in mm, and what had to be decided about it."""
+    header = image.header
     affine = np.array(image.affine, dtype=np.float64)
-    unit = image.header.get_xyzt_units()[0] if hasattr(image.header, "get_xyzt_units") else "mm"
-    affine[:3] *= {"micron": 1e-3, "meter": 1e3}.get(unit, 1.0)
-    if unit in ("micron", "meter"):
-        return affine, (f"The file counts in {unit}s; lengths are shown in mm.",)
-    zooms = np.array([*image.header.get_zooms()[:3], 1.0, 1.0][:3], dtype=np.float64)
+    if not isinstance(header, nib.Nifti1Header):
+        return affine, ("An Analyze header does not say where left is: x is taken to run to the left.",)
+    notes = []
+    unit = header.get_xyzt_units()[0]
+    scale = {"micron": 1e-3, "meter": 1e3}.get(unit, 1.0)
+    affine[:3] *= scale
+    if scale != 1:
+        notes.append(f"The file counts in {unit}s; lengths are shown in mm.")
+    zooms = np.array([*header.get_zooms()[:3], 1.0, 1.0][:3], dtype=np.float64) * scale
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    lost = np.allclose(lengths, 1.0) and not np.allclose(zooms, 1.0) and (zooms > 0).all()
-    if not lost or int(image.header["qform_code"]) > 0:
-        return affine, _form_conflict(image.header)
-    affine[:3, :3] *= zooms
+    sform, qform = int(header["sform_code"]), int(header["qform_code"])
     sizes = " x ".join(f"{zoom:.4g}" for zoom in zooms)
-    return affine, (f"The affine has 1 mm voxels, pixdim {sizes} mm: pixdim is taken as the truth.",)
-
-
-def _form_conflict(header: Any) -> tuple[str, ...]:
-    """A note where both forms are set and place the scan differently; the sform is the one that counts."""
-    if not hasattr(header, "get_sform") or not (int(header["sform_code"]) and int(header["qform_code"])):
-        return ()
-    if np.allclose(header.get_sform(), header.get_qform(), atol=0.05):
-        return ()
-    return ("Its sform and qform place the scan differently: the sform is taken as the truth.",)
+    if not (sform or qform):
+        notes.append(f"It has neither sform nor qform: only pixdim, {sizes} mm, places it.")
+    elif np.allclose(lengths, scale) and not np.allclose(zooms, scale) and (zooms > 0).all() and not qform:
+        affine[:3, :3] *= zooms / scale
+        notes.append(f"The affine has {scale:g} mm voxels, pixdim {sizes} mm: pixdim is taken as the truth.")
+    elif sform and qform and not np.allclose(header.get_sform(), header.get_qform(), atol=0.05):
+        notes.append("Its sform and qform place the scan differently: the sform is taken as the truth.")
+    elif sform and not np.allclose(lengths, zooms, rtol=0.01):
+        kept = " x ".join(f"{length:.4g}" for length in lengths)
+        notes.append(f"Its sform has voxels of {kept} mm, pixdim {sizes} mm: the sform is taken as the truth.")
+    return affine, tuple(notes)
 
 
 def _class_names(header: Any) -> tuple[str, ...]:
     for extension in getattr(header, "extensions", ()):
-        if extension.get_code() == _COMMENT:
+        if extension.get_code() == COMMENT:
             try:
                 found = json.loads(bytes(extension.get_content()).rstrip(b"\0"))
             except (ValueError, TypeError):

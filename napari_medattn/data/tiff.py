@@ -1,12 +1,13 @@
-"""TIFF files: plain, ImageJ and OME stacks with their voxel size."""
+"""Reading TIFF files: plain, ImageJ, OME and big ones, with their voxel size.
+
+The geometry comes from the file's own description if we wrote it, else from a JSON file beside it, else from OME,
+ImageJ or resolution tags. Large stacks are mapped, or read page by page where they are compressed.
+"""
 
 from __future__ import annotations
 
 import json
-import struct
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import threading
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,108 +16,78 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from napari_medattn.data.volume import Volume
-from napari_medattn.errors import ReadError
-from napari_medattn.geometry import Grid, Triple
-
-_DAMAGE = (
-    tifffile.TiffFileError,
-    OSError,
-    ValueError,
-    IndexError,
-    KeyError,
-    RuntimeError,
-    struct.error,
-    zlib.error,
+from napari_medattn.data.lazy import by_pages
+from napari_medattn.data.reading import (
+    DEFLATE_LIMIT,
+    LAZY_BYTES,
+    check_claim,
+    check_memory,
+    file_size,
+    plain_grid,
+    reading,
+    real_voxels,
+    without_alpha,
 )
-PutSlab = Callable[[NDArray[np.float32]], None]
-_CLASSIC_LIMIT = 1 << 31  # bytes of voxels; offsets in a classic TIFF have 32 bits
-_TO_MM = {
-    "mm": 1.0,
-    "millimeter": 1.0,
-    "cm": 10.0,
-    "centimeter": 10.0,
-    "um": 1e-3,
-    "µm": 1e-3,
-    "μm": 1e-3,
-    "\\u00b5m": 1e-3,
-    "micron": 1e-3,
-    "micrometer": 1e-3,
-    "nm": 1e-6,
-    "nanometer": 1e-6,
-    "inch": 25.4,
-}
+from napari_medattn.data.sidecar import TO_MM, facts_beside, grid_of
+from napari_medattn.data.volume import Array, Volume
+from napari_medattn.errors import ReadError
+from napari_medattn.geometry import Triple
+
+_EXPANDS = {1: 1.0, 8: float(DEFLATE_LIMIT), 32946: float(DEFLATE_LIMIT)}  # by the compression tag
+_ELSE_EXPANDS = 1 << 14
 
 
 def read(path: Path) -> Volume:
     """Read the first series of a TIFF; see `formats.read_volume`."""
-    try:
-        with tifffile.TiffFile(path) as file:
-            series = file.series[0]
-            _check_complete(file, series)
-            data, axes = series.asarray(), series.axes
-            spacing = _spacing(file)
-            notes = _notes(file, series.axes)
-            names = _class_names(file)
-    except MemoryError as error:
-        raise ReadError(f"{path.name} does not fit into memory.", "Crop it, or use a machine with more.") from error
-    except _DAMAGE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ReadError(
-            f"{path.name} is damaged or not a TIFF image ({reason}).",
-            "Copy it again from its source, or export it anew.",
-        ) from error
-    array, spatial_dims = _to_array(path, data, axes)
-    shape = (array.shape[1], array.shape[2], array.shape[3])
-    if spacing is None or not all(np.isfinite(spacing)) or min(spacing) <= 0:
-        grid = Grid.from_spacing(shape, (1.0, 1.0, 1.0), units="pixel")
-    else:
-        grid = Grid.from_spacing(shape, spacing)
-    return Volume(array, grid, spatial_dims=spatial_dims, path=path, class_names=names, notes=notes)
+    return _read(path, as_labels=False)
 
 
-def write_labels(path: Path, labels: NDArray[np.generic], like: Volume, class_names: Sequence[str] = ()) -> None:
-    """Write (Z, Y, X) labels as an ImageJ-free TIFF with its spacing in the description."""
-    z, y, x = like.grid.spacing
-    described = {"spacing": [z, y, x], "unit": like.grid.units, "class_names": list(class_names)}
-    flat = like.spatial_dims == 2
-    tifffile.imwrite(
-        path,
-        labels[0] if flat else labels,
-        photometric="minisblack",  # else three or four slices of bytes would be taken for colours
-        metadata={"axes": "YX" if flat else "ZYX", **described},
-        compression="zlib",
-    )
+def read_indices(path: Path) -> Volume:
+    """Read a TIFF as a mask: numbers of a palette are labels."""
+    return _read(path, as_labels=True)
 
 
-@contextmanager
-def open_values(path: Path, like: Volume, count: int | None, about: Mapping[str, Any]) -> Iterator[PutSlab]:
-    """Write real values slab by slab, one page per slice; see `formats.open_values`."""
-    z, y, x = like.grid.shape
-    planes = ("YX", [y, x]) if like.spatial_dims == 2 else ("ZYX", [z, y, x])
-    axes, shape = planes if count is None else (f"C{planes[0]}", [count, *planes[1]])
-    described = {
-        "shape": shape,  # comes first: by it, tifffile knows its own way of describing a stack
-        "axes": axes,
-        "spacing": list(like.grid.spacing),
-        "unit": like.grid.units,
-        **about,
-    }
-    big = 4 * z * y * x * (count or 1) > _CLASSIC_LIMIT
-    with tifffile.TiffWriter(path, bigtiff=big) as file:
-        unsaid = iter([json.dumps(described)])
+def _read(path: Path, *, as_labels: bool) -> Volume:
+    with reading(path, "a TIFF image", tifffile.TiffFileError), tifffile.TiffFile(path) as file:
+        if not file.series:
+            raise ReadError(f"{path.name} holds no image.", "Copy it again from its source, or export it anew.")
+        series = file.series[0]
+        _check_size(path, series)
+        _check_complete(file, series)
+        data, axes = _voxels(path, file, series), series.axes
+        if series.keyframe.photometric == tifffile.PHOTOMETRIC.PALETTE and not as_labels:
+            data, axes = _coloured(series, data), f"{axes}S"
+        colours = "S" in axes
+        array, spatial_dims, notes = _to_array(path, data, axes)
+        if colours:
+            array, told = without_alpha(array)
+            notes += told
+        described = _described(file)
+        facts = described if "affine" in described or "spacing" in described else facts_beside(path, _stem(path))
+        shape = (array.shape[1], array.shape[2], array.shape[3])
+        names = described.get("class_names", facts.get("class_names", ()))
+        several = len(file.series) - 1
+        notes += (f"It holds {several + 1} images: the first is shown.",) if several else ()
+        return Volume(
+            array,
+            grid_of(facts, shape) or plain_grid(shape, _spacing(file)),
+            spatial_dims=spatial_dims,
+            path=path,
+            class_names=tuple(str(name) for name in names) if isinstance(names, list) else (),
+            notes=(*notes, *_slice_note(file, series.axes)),
+        )
 
-        def put(slab: NDArray[np.float32]) -> None:
-            for plane in slab:
-                file.write(
-                    np.ascontiguousarray(plane, np.float32),
-                    photometric="minisblack",
-                    compression="zlib",
-                    description=next(unsaid, None),
-                    metadata=None,
-                )
 
-        yield put
+def _stem(path: Path) -> str:
+    name = path.name[: -len(path.suffix)]
+    return name.removesuffix(".ome")
+
+
+def _check_size(path: Path, series: tifffile.TiffPageSeries) -> None:
+    expands = _EXPANDS.get(int(series.keyframe.compression), _ELSE_EXPANDS)
+    check_claim(path, series.shape, 1, 8 * file_size(path), expands)  # down to one bit a voxel
+    if series.dtype is None:
+        raise ReadError(f"{path.name} has voxels of an unknown type.", "Export it with real numbers.")
 
 
 def _check_complete(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> None:
@@ -128,42 +99,90 @@ def _check_complete(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) ->
         raise ValueError(f"it should have {described} pages and has {len(file.pages)}")
 
 
-def _to_array(path: Path, data: NDArray[Any], axes: str) -> tuple[NDArray[Any], int]:
-    """Any axes with at most one of slices and one of channels -> (C, Z, Y, X) and spatial axes."""
-    # A leading axis that the file does not name (Q, I) is read as slices; S are the samples of RGB.
+def _voxels(path: Path, file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Any:
+    """The voxels of a series in its own axes: mapped or lazy where they are many."""
+    if series.nbytes < LAZY_BYTES:
+        check_memory(path, 2 * series.nbytes)
+        return series.asarray()
+    if series.dataoffset is not None and int(series.keyframe.compression) == 1:
+        dtype = np.dtype(series.dtype).newbyteorder(file.byteorder)
+        return np.memmap(path, dtype, "c", series.dataoffset, series.shape)
+    plane = series.keyframe.shape
+    count = int(np.prod(series.shape)) // int(np.prod(plane))
+    check_memory(path, 2 * series.keyframe.nbytes)
+    if series.shape[len(series.shape) - len(plane) :] != plane or count != len(series.pages):
+        check_memory(path, 2 * series.nbytes)
+        return series.asarray()
+    return by_pages(_Pages(path).read, count, plane, series.dtype).reshape(series.shape)
+
+
+class _Pages:
+    """The pages of a file's first series, opened when the first one is read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._lock = path, threading.Lock()
+        self._file: tifffile.TiffFile | None = None
+
+    def read(self, number: int) -> Array:
+        """The page of a number."""
+        with self._lock:
+            if self._file is None:
+                self._file = tifffile.TiffFile(self._path)
+            page = self._file.series[0].pages[number]
+            if page is None:
+                raise ReadError(f"Page {number} of {self._path.name} is missing.", "Copy it again from its source.")
+            values: Array = np.asarray(page.asarray())
+            return values
+
+    def __del__(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def _coloured(series: tifffile.TiffPageSeries, data: NDArray[Any]) -> NDArray[Any]:
+    """Indices -> (..., 3) colours of the palette, in 8 bits where those say it all."""
+    palette = np.asarray(series.keyframe.colormap).T  # (entries, 3), 16 bits
+    if not (palette % 257).any() or not (palette & 255).any():
+        palette = (palette >> 8).astype(np.uint8)
+    return palette[data]
+
+
+def _to_array(path: Path, data: Any, axes: str) -> tuple[Any, int, tuple[str, ...]]:
+    """Any axes -> (C, Z, Y, X), the number of spatial axes, and what to tell.
+
+    A leading axis that the file does not name (Q, I) is read as slices; S are the samples of RGB. Times are channels
+    of a volume, and slices of a film.
+    """
     kinds = "".join({"S": "C", "Q": "Z", "I": "Z"}.get(axis, axis) for axis in axes)
-    keep = [n for n, size in enumerate(data.shape) if size > 1 or kinds[n] in "ZYX"]
-    data = data.reshape([data.shape[n] for n in keep])
-    kinds = "".join(kinds[n] for n in keep)
-    if sorted(kinds) not in (sorted("YX"), sorted("ZYX"), sorted("CYX"), sorted("CZYX")):
+    keep = [n for n, size in enumerate(data.shape) if size > 1 or kinds[n] in "YX"]
+    single_slice = "Z" in kinds and not any(kinds[n] == "Z" for n in keep)
+    data, kinds = data.reshape([data.shape[n] for n in keep]), "".join(kinds[n] for n in keep)
+    notes: tuple[str, ...] = ()
+    if "T" in kinds and "Z" not in kinds:
+        kinds, notes = kinds.replace("T", "Z"), ("Its moments in time are shown as slices.",)
+    elif "T" in kinds:
+        notes = ("Its moments in time are shown as channels.",)
+    others = [n for n, kind in enumerate(kinds) if kind in "TC"]
+    space = [n for kind in "ZYX" for n, found in enumerate(kinds) if found == kind]
+    if len(others) + len(space) != len(kinds) or len(space) not in (2, 3) or kinds[space[-1]] != "X":
         raise ReadError(
             f"{path.name} has axes {axes} of shape {data.shape}.",
-            "Open a 2-D image or a stack (Z), with or without channels (C).",
+            "Open a 2-D image or a stack (Z), with or without channels (C) and times (T).",
         )
-    spatial_dims = 3 if "Z" in kinds else 2
-    for missing in "ZC":
-        if missing not in kinds:
-            data, kinds = data[None], missing + kinds
-    array = data.transpose([kinds.index(axis) for axis in "CZYX"])
-    if 0 in array.shape:
-        raise ReadError(f"{path.name} is empty: its shape is {array.shape}.", "Export it anew.")
-    if array.dtype.kind not in "buif":
-        raise ReadError(f"{path.name} holds {array.dtype} voxels.", "Export it with real numbers.")
-    return array.astype(np.uint8) if array.dtype == bool else array, spatial_dims
+    spatial_dims = 3 if len(space) == 3 or single_slice else 2
+    turned = data.transpose([*others, *space])
+    array = turned.reshape(-1, *((1,) if len(space) == 2 else ()), *turned.shape[len(others) :])
+    return real_voxels(path, array) if isinstance(array, np.ndarray) else array, spatial_dims, notes
 
 
 def _spacing(file: tifffile.TiffFile) -> Triple | None:
     """(Z, Y, X) in mm, or None where the file gives no lengths."""
-    described = _described(file)
-    if described.get("unit") == "mm" and len(described.get("spacing", ())) == 3:
-        z, y, x = described["spacing"]
-        return float(z), float(y), float(x)
     if file.is_ome and file.ome_metadata:
         return _ome_spacing(file.ome_metadata)
     x, y = (_per_unit(file, tag) for tag in ("XResolution", "YResolution"))
     if file.is_imagej:
         meta = file.imagej_metadata or {}
-        scale = _TO_MM.get(str(meta.get("unit", "")).lower())
+        scale = TO_MM.get(str(meta.get("unit", "")).lower())
         if scale is None or not x or not y:
             return None
         return float(meta.get("spacing", 1.0)) * scale, scale / y, scale / x
@@ -174,7 +193,7 @@ def _spacing(file: tifffile.TiffFile) -> Triple | None:
     return 1.0, scale / y, scale / x
 
 
-def _notes(file: tifffile.TiffFile, axes: str) -> tuple[str, ...]:
+def _slice_note(file: tifffile.TiffFile, axes: str) -> tuple[str, ...]:
     if (
         file.is_ome
         and "Z" in axes
@@ -197,7 +216,7 @@ def _ome_spacing(xml: str) -> Triple | None:
     def size(axis: str) -> float:
         value = pixels.attrib.get(f"PhysicalSize{axis}")
         unit = pixels.attrib.get(f"PhysicalSize{axis}Unit", "µm")
-        return float(value) * _TO_MM.get(unit, 1e-3) if value else 1.0
+        return float(value) * TO_MM.get(unit, 1e-3) if value else 1.0
 
     in_plane = size("Y"), size("X")
     return (size("Z") if "PhysicalSizeZ" in pixels.attrib else in_plane[1], *in_plane)
@@ -217,8 +236,3 @@ def _described(file: tifffile.TiffFile) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _class_names(file: tifffile.TiffFile) -> tuple[str, ...]:
-    names = _described(file).get("class_names", ())
-    return tuple(str(name) for name in names)

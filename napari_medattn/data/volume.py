@@ -20,7 +20,8 @@ class Volume:
     """An image or label map.
 
     Attributes:
-        array: (C, Z, Y, X), any real dtype; a 2-D image has Z = 1.
+        array: (C, Z, Y, X), any real dtype; a 2-D image has Z = 1. Large images are mapped files, or dask arrays that
+            are read where they are looked at.
         grid: Shape and place of (Z, Y, X).
         name: For people; usually the file's name without suffixes.
         spatial_dims: 3, or 2 for an image without a slice axis.
@@ -28,6 +29,7 @@ class Volume:
         header: The format's own header, kept for writing masks back with the very same geometry.
         class_names: Names of the label values, where the file is a mask that carries them.
         notes: What the reader had to decide, one sentence each, to be shown to the user.
+        modality: ``"CT"``, ``"MR"``, ... where the file says so.
     """
 
     array: Array
@@ -38,6 +40,7 @@ class Volume:
     header: Any = None
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    modality: str = ""
 
     def __post_init__(self) -> None:
         if self.array.ndim != 4 or self.array.shape[1:] != self.grid.shape:
@@ -73,6 +76,22 @@ class Volume:
                 "Choose a label file, not an image.",
             )
         return labels
+
+    def cropped(self, box: tuple[slice, slice, slice]) -> Volume:
+        """A part of the volume in its own place; voxels that are not read yet stay so.
+
+        Args:
+            box: Voxels along (Z, Y, X), without steps.
+
+        Raises:
+            GeometryError: If nothing is left.
+        """
+        spans = [part.indices(size) for part, size in zip(box, self.grid.shape, strict=True)]
+        array = self.array[(slice(None), *(slice(first, last) for first, last, _ in spans))]
+        move = np.eye(4)
+        move[:3, 3] = [first for first, _, _ in spans]
+        z, y, x = array.shape[1:]
+        return replace(self, array=array, grid=self.grid.regridded((z, y, x), move), header=None)
 
     def renamed(self, name: str) -> Volume:
         """The same volume under another name."""

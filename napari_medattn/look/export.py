@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from napari_medattn.data import Volume
-from napari_medattn.data.formats import SUFFIXES, open_values
+from napari_medattn.data.formats import VALUE_SUFFIXES, open_values
 from napari_medattn.errors import InputError
 from napari_medattn.events import Progress, run_to_end
 from napari_medattn.files import atomic_write, make_folder
@@ -103,8 +103,8 @@ def check_format(form: str) -> None:
     Raises:
         InputError: Naming those that are.
     """
-    if f".{form}" not in SUFFIXES:
-        raise InputError(f"There is no format {form!r} for maps.", "Use nii.gz, nii or tiff.")
+    if f".{form}" not in VALUE_SUFFIXES:
+        raise InputError(f"There is no format {form!r} for maps.", "Use nii.gz, nii, nrrd or tiff.")
 
 
 def check_free(paths: Iterable[Path]) -> None:
@@ -218,5 +218,5 @@ def _axes(found: PlacedMap, path: Path) -> str:
 
 def _card_path(path: Path) -> Path:
     name = path.name
-    ending = next((suffix for suffix in (*SUFFIXES, ".csv") if name.endswith(suffix)), "")
+    ending = next((suffix for suffix in (*VALUE_SUFFIXES, ".csv") if name.endswith(suffix)), "")
     return path.with_name(f"{name[: len(name) - len(ending)]}.json")

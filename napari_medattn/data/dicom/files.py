@@ -1,0 +1,104 @@
+"""Which files are DICOM, and what of their headers is looked at."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from napari_medattn.data.reading import reading
+from napari_medattn.errors import ReadError
+
+_MOST_FILES = 100_000
+_FIRST_ELEMENTS = (b"\x00\x00", b"\x01\x00", b"\x05\x00", b"\x08\x00")
+_TAGS = [
+    "Modality", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "SeriesDescription", "SeriesNumber",
+    "InstanceNumber", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames",
+    "BitsAllocated", "BitsStored", "PixelRepresentation", "ImagePositionPatient", "ImageOrientationPatient",
+    "PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "SpacingBetweenSlices", "SliceThickness",
+    "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "SequenceOfUltrasoundRegions",
+    "TemporalPositionIdentifier", "EchoTime", "AcquisitionNumber", "TriggerTime", "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence", "TotalPixelMatrixColumns", "PatientName", "PatientID",
+]  # fmt: skip
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file begins like a DICOM file, or a folder holds one that does."""
+    try:
+        if path.is_dir():
+            return next(dicom_files(path), None) is not None
+        return path.is_file() and _begins_like_dicom(path)
+    except OSError:
+        return False
+
+
+def dicom_files(folder: Path) -> Iterator[Path]:
+    """The DICOM files in a folder and the folders in it, by name.
+
+    Raises:
+        ReadError: If the folder holds so many files that it cannot be meant.
+    """
+    seen = 0
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            seen += 1
+            if seen > _MOST_FILES:
+                raise ReadError(f"{folder.name} holds more than {_MOST_FILES} files.", "Choose the folder of one scan.")
+            path = Path(root, name)
+            if not name.startswith(".") and name.upper() != "DICOMDIR" and _begins_like_dicom(path):
+                yield path
+
+
+def read_header(path: Path) -> Any:
+    """What is needed of a file's header, voxels left out.
+
+    Raises:
+        ReadError: If it cannot be read.
+    """
+    from pydicom import dcmread
+    from pydicom.errors import InvalidDicomError
+
+    quiet()
+    with reading(path, "a DICOM image", InvalidDicomError, private=True):
+        return dcmread(path, stop_before_pixels=True, force=not _has_preamble(path), specific_tags=_TAGS)
+
+
+def read_whole(path: Path) -> Any:
+    """A file with its voxels, see `read_header`."""
+    from pydicom import dcmread
+    from pydicom.errors import InvalidDicomError
+
+    quiet()
+    with reading(path, "a DICOM image", InvalidDicomError, private=True):
+        found = dcmread(path, force=not _has_preamble(path))
+        if "TransferSyntaxUID" not in found.file_meta:
+            from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+            implicit = found.original_encoding[0]
+            found.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+        return found
+
+
+def quiet() -> None:
+    """Silence pydicom's warnings, which quote header values, a patient's name among them."""
+    warnings.filterwarnings("ignore", module=r"pydicom(\.|$)")
+
+
+def _begins_like_dicom(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            start = file.read(132)
+    except OSError:
+        return False
+    if start[128:] == b"DICM":
+        return True
+    # Old files begin with their first element, which is of the group 8, at once.
+    return len(start) == 132 and start[:2] == b"\x08\x00" and start[2:4] in _FIRST_ELEMENTS
+
+
+def _has_preamble(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"

@@ -1,0 +1,43 @@
+"""FreeSurfer images (.mgh, .mgz)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.freesurfer.mghformat import MGHError, MGHHeader
+from numpy.typing import NDArray
+
+from napari_medattn.data.nifti import DAMAGE, load_voxels
+from napari_medattn.data.reading import reading
+from napari_medattn.data.volume import Volume
+from napari_medattn.errors import ReadError, SaveError
+from napari_medattn.geometry import Grid
+
+
+def read(path: Path) -> Volume:
+    """Read a FreeSurfer image; see `formats.read_volume`."""
+    with reading(path, "a FreeSurfer image", MGHError, *DAMAGE):
+        image = nib.load(path)
+        if not isinstance(image, nib.MGHImage):
+            raise ReadError(f"{path.name} is a {type(image).__name__}.", "Give it its own suffix.")
+        array, _ = load_voxels(path, image)
+        grid = Grid((array.shape[1], array.shape[2], array.shape[3]), image.affine)
+        notes = (
+            () if int(image.header["goodRASFlag"]) == 1 else ("It gives no directions: FreeSurfer's usual ones count.",)
+        )
+        return Volume(array, grid, path=path, header=image.header, notes=notes)
+
+
+def write_labels(path: Path, labels: NDArray[np.generic], like: Volume, class_names: Sequence[str] = ()) -> None:
+    """Write (Z, Y, X) labels; see `formats.write_labels`. The format has no place for class names."""
+    largest = int(labels.max())
+    dtype = next((kind for kind in (np.uint8, np.int16, np.int32) if largest <= np.iinfo(kind).max), None)
+    if dtype is None:
+        raise SaveError(f"A FreeSurfer image cannot hold the label {largest}.", "Save the mask as .nii.gz.")
+    header = like.header.copy() if isinstance(like.header, MGHHeader) else None
+    image = nib.MGHImage(labels.T.astype(dtype), None if header is not None else like.grid.affine, header)
+    image.set_data_dtype(dtype)
+    nib.save(image, path)
