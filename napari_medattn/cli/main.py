@@ -10,9 +10,11 @@ from napari_medattn._version import __version__
 from napari_medattn.cli import (
     attention,
     bench,
+    checkpoints,
     demo,
     doctor,
     evaluate,
+    examples,
     finetune,
     import_weights,
     models,
@@ -31,7 +33,8 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("models")(models.models)
-app.command("checkpoints")(models.checkpoints)
+app.add_typer(checkpoints.app, name="checkpoints")
+app.add_typer(examples.app, name="examples")
 app.command("predict")(predict.predict)
 app.command("attention")(attention.attention)
 app.command("train")(train.train)

@@ -1,4 +1,4 @@
-"""``medattn models`` and ``medattn checkpoints``: what there is."""
+"""``medattn models``: the networks that there are."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from napari_medattn.cli.options import AsJson
 from napari_medattn.cli.terminal import print_json
 
 if TYPE_CHECKING:
     from napari_medattn.models import ModelSpec
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 def models(
@@ -86,37 +85,3 @@ def _starters(network: str) -> list[str]:
     from napari_medattn.store.checkpoints import SHIPPED
 
     return [c.name for c in list_checkpoints([]) if c.card.network == network and c.path.parent == SHIPPED]
-
-
-def checkpoints(as_json: AsJson = False) -> None:
-    """List the checkpoints: shipped ones and your own."""
-    from napari_medattn.errors import CheckpointError
-    from napari_medattn.store import list_checkpoints
-
-    problems: list[CheckpointError] = []
-    found = list_checkpoints(problems)
-    if as_json:
-        print_json(
-            {
-                "checkpoints": [{"path": str(c.path), **asdict(c.card)} for c in found],
-                "problems": [str(problem) for problem in problems],
-            }
-        )
-        return
-    columns = ("name", "network", "classes", "trained on", "Dice", "from")
-    table = Table(*(Column(name, overflow="fold") for name in columns))
-    for checkpoint in found:
-        card = checkpoint.card
-        dice = card.metrics.get("dice", {}).values()
-        table.add_row(
-            card.name,
-            f"{card.network} {card.spatial_dims}-D",
-            ", ".join(card.class_names[1:]),
-            card.trained_on or "untrained",
-            f"{sum(dice) / len(dice):.3f}" if dice else "",
-            card.parent_name,
-        )
-    console = Console()
-    console.print(table)
-    for problem in problems:
-        console.print(f"[red]left out:[/red] {problem}", highlight=False)

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 Number = TypeVar("Number", int, float)
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def check_order(as_json: bool) -> None:
+    """Refuse an option that stands before the command it is meant for."""
+    if as_json:
+        raise typer.BadParameter("give --json after the command.")
 
 
 def parse_axes(text: str) -> tuple[int, ...]:
@@ -24,6 +31,14 @@ def parse_triple(text: str, kind: Callable[[str], Number]) -> tuple[Number, Numb
     except ValueError as error:
         raise typer.BadParameter(f"{text!r} is not Z,Y,X.") from error
     return z, y, x
+
+
+def parse_numbers(text: str) -> tuple[float, ...]:
+    """Numbers with commas between."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not numbers with commas between.") from error
 
 
 def parse_options(texts: Sequence[str] | None) -> dict[str, Any]:
