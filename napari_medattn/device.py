@@ -11,6 +11,8 @@ from napari_medattn.errors import DeviceError, InputError
 if TYPE_CHECKING:
     import torch
 
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "could not create a memory object")
+
 
 def available_devices() -> list[str]:
     """Device names that work here, best first; ``"cpu"`` is always the last."""
@@ -62,6 +64,33 @@ def available_memory() -> int | None:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # Windows has no sysconf, macOS not this entry
         return None
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that can be had on a device, or None where it does not tell."""
+    import torch
+
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(free + cached)
+    return available_memory() if device.type == "cpu" else None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory did not suffice, on whatever device."""
+    import torch
+
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in text for words in _NO_MEMORY)
+
+
+def is_device_lost(error: BaseException) -> bool:
+    """Whether an error says that the device does not work any more."""
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("CUDA error" in text or "device-side assert" in text)
 
 
 def check_memory(needed: int, what: str, remedy: str) -> None:

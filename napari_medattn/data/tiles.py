@@ -51,10 +51,18 @@ def plan_tiles(shape: Shape, tile: Shape, stride: Shape, overlap: float = 0.25) 
     return TilePlan(tuple(shape), padded, tile, tuple(itertools.product(*axes)))
 
 
-def cut(array: Float, plan: TilePlan, start: Shape) -> Float:
-    """The tile (C, *tile) of (C, *shape) that begins at ``start``; outside, the edge goes on."""
-    stops = [min(first + size, whole) for first, size, whole in zip(start, plan.tile, plan.shape, strict=True)]
-    inside = array[(slice(None), *(slice(a, b) for a, b in zip(start, stops, strict=True)))]
+def cut(array: Float, plan: TilePlan, start: Shape, first: int = 0) -> Float:
+    """The tile (C, *tile) of (C, *shape) that begins at ``start``; outside, the edge goes on.
+
+    Args:
+        array: The volume, or some of its slices.
+        plan: How the volume is cut.
+        start: The tile.
+        first: Number of the array's first slice in the volume.
+    """
+    stops = [min(begin + size, whole) for begin, size, whole in zip(start, plan.tile, plan.shape, strict=True)]
+    z, y, x = (slice(a, b) for a, b in zip(start, stops, strict=True))
+    inside = array[:, z.start - first : z.stop - first, y, x]
     missing = [(0, size - have) for size, have in zip(plan.tile, inside.shape[1:], strict=True)]
     return np.pad(inside, [(0, 0), *missing], mode="edge") if any(m for _, m in missing) else inside
 
@@ -90,9 +98,10 @@ class Stitcher:
         self._weight[box] += self._blend
 
     def result(self) -> Float:
-        """The blended output (channels, *padded / stride)."""
+        """The blended output (channels, *padded / stride); nan where no tile was added."""
         if self._weight is not None:
-            self._sum /= self._weight
+            with np.errstate(invalid="ignore"):
+                self._sum /= self._weight
             self._weight = None
         return self._sum
 
@@ -123,6 +132,27 @@ def gaussian(size: Shape, relative_sigma: float = 0.125) -> Float:
         profile = np.exp(-0.5 * (offset / (relative_sigma * side)) ** 2)
         weight = weight[..., None] * profile.astype(np.float32)
     return np.maximum(weight, 1e-3)
+
+
+def shares(plan: TilePlan) -> tuple[dict[int, Float], ...]:
+    """How much of each voxel a tile decides, as one profile per axis; all tiles together decide 1.
+
+    Tiles stand in rows, so that the Gaussian's sum over them is a product of sums along the axes, and each axis can
+    be divided by its own: nothing but the blended output has to be kept for a whole volume.
+
+    Returns:
+        For each axis the profile (tile,) of the tiles that begin at an index; the share of a voxel is the product
+        of its three.
+    """
+    found = []
+    for axis, (size, whole) in enumerate(zip(plan.tile, plan.padded, strict=True)):
+        profile = gaussian((size,))
+        starts = sorted({start[axis] for start in plan.starts})
+        total = np.zeros(whole, np.float64)
+        for start in starts:
+            total[start : start + size] += profile
+        found.append({start: (profile / total[start : start + size]).astype(np.float32) for start in starts})
+    return tuple(found)
 
 
 def _up(size: int, multiple: int) -> int:

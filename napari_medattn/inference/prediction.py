@@ -27,7 +27,7 @@ class AttentionMap:
         site: The site that it comes from.
         values: (heads, Z, Y, X) float32 on the prepared grid, one position per ``site.stride`` voxels; for
             channel attention the mean matrix (heads, 1, C, C) of all tiles.
-        prepared: The volume that the network saw.
+        prepared: Where the network saw the volume; its voxels need not be kept, they may be nan.
         tile: (Z, Y, X) of the tiles in voxels; softmax maps are normalised inside each of them.
     """
 
@@ -108,10 +108,11 @@ class Prediction:
         labels: (Z, Y, X) class of each voxel on the image's grid.
         class_names: Names of the classes.
         probabilities: (K, Z, Y, X) float32 summing to one over K, if asked for.
-        uncertainty: (Z, Y, X) float32, entropy of the probabilities divided by log K, if asked for.
+        uncertainty: (Z, Y, X) float32 from 0 to 1, see `outputs.uncertain`, if asked for.
         sites: All attention sites of the network.
         attention: Maps of the sites that were asked for, by key.
         record: How the mask was made, as plain data.
+        box: Slices (Z, Y, X) that were segmented; elsewhere the mask means nothing. None for all of the image.
     """
 
     volume: Volume
@@ -122,3 +123,4 @@ class Prediction:
     sites: tuple[AttentionSite, ...] = ()
     attention: Mapping[str, AttentionMap] = field(default_factory=dict)
     record: Mapping[str, Any] = field(default_factory=dict)
+    box: tuple[slice, slice, slice] | None = None

@@ -1,29 +1,41 @@
-"""Segment a whole volume, tile by tile."""
+"""Segment a whole volume, or a part of it, tile by tile."""
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from napari_medattn._version import __version__
 from napari_medattn.attention.capture import choose_sites
-from napari_medattn.data import Prepared, Volume, prepare
-from napari_medattn.data.tiles import Stitcher, TileMean, TilePlan, cut, plan_tiles
-from napari_medattn.device import describe_device
+from napari_medattn.data import Volume
+from napari_medattn.data.slabs import Slabs
+from napari_medattn.data.tidy import Tidy, tidy as tidy_up
+from napari_medattn.data.tiles import TilePlan
+from napari_medattn.device import is_device_lost, is_out_of_memory
+from napari_medattn.errors import DeviceError, InputError
 from napari_medattn.events import Progress, run_to_end
+from napari_medattn.inference.choosing import cut_up, first_attempt, limits, place_accumulator, too_much
+from napari_medattn.inference.engine import AccumulatorError, Pass
+from napari_medattn.inference.ladder import step_down
+from napari_medattn.inference.outputs import Measure, Outputs
 from napari_medattn.inference.prediction import AttentionMap, Prediction
 from napari_medattn.inference.predictor import Predictor
+from napari_medattn.inference.record import describe_run, describe_settings, hash_labels
+from napari_medattn.inference.run_events import StepDown
+from napari_medattn.inference.scope import resolve_box
+from napari_medattn.inference.settings import RunSettings
 from napari_medattn.store import Checkpoint, load_checkpoint
 
+__all__ = ["describe_run", "segment", "segment_steps"]
+
 Float = NDArray[np.float32]
+Maps = dict[str, Float]
 
 
 def segment(
@@ -34,20 +46,27 @@ def segment(
     precision: str = "fp32",
     attention: Iterable[str] | None = (),
     probabilities: bool = False,
-    uncertainty: bool = False,
-    overlap: float = 0.25,
+    uncertainty: bool | Measure = False,
+    overlap: float | None = None,
+    box: Sequence[slice] | None = None,
+    tidy: Iterable[Tidy | str] = (),
+    settings: RunSettings | None = None,
 ) -> Prediction:
     """Segment a volume.
 
     Args:
-        volume: The image.
+        volume: The image; its array may be memory-mapped or lazy, it is read slab by slab.
         checkpoint: A checkpoint, its name or path, or a network that is already loaded.
         device: ``"auto"``, ``"cpu"``, ``"cuda:N"`` or ``"mps"``; ignored for a loaded network.
-        precision: ``"fp32"`` or ``"bf16"``, see `Predictor`; ignored for a loaded network.
+        precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``, see `Predictor`; ignored for a loaded network.
         attention: Keys of the sites whose maps are wanted; None for all of them.
         probabilities: Whether to give the class probabilities too.
-        uncertainty: Whether to give the entropy of the probabilities too.
-        overlap: Share of a tile that neighbouring tiles have in common.
+        uncertainty: Whether to say how undecided they are too: True or ``"entropy"``, or ``"margin"``.
+        overlap: Share of a tile that neighbouring tiles have in common; None for that of the settings.
+        box: Slices (Z, Y, X) of the image that are wanted, None for all of it. The result there is that of the whole
+            image, but only the tiles that touch it are run; outside, the mask is background and means nothing.
+        tidy: What to do to the mask afterwards, in this order; see `Tidy` for the text form.
+        settings: How the volume is gone through.
 
     Returns:
         The mask on the volume's own grid, and what was asked for.
@@ -55,7 +74,8 @@ def segment(
     Raises:
         InputError: If the network cannot take the volume.
         CheckpointError: If the checkpoint is missing or damaged.
-        DeviceError: If the device is not there.
+        DeviceError: If the device is not there, is lost, or has too little memory for even the smallest tile.
+        SaveError: If unfinished slices must go to a disk that has no room for them.
     """
     steps = segment_steps(
         volume,
@@ -66,6 +86,9 @@ def segment(
         probabilities=probabilities,
         uncertainty=uncertainty,
         overlap=overlap,
+        box=box,
+        tidy=tidy,
+        settings=settings,
     )
     return run_to_end(steps)
 
@@ -78,42 +101,64 @@ def segment_steps(
     precision: str = "fp32",
     attention: Iterable[str] | None = (),
     probabilities: bool = False,
-    uncertainty: bool = False,
-    overlap: float = 0.25,
+    uncertainty: bool | Measure = False,
+    overlap: float | None = None,
+    box: Sequence[slice] | None = None,
+    tidy: Iterable[Tidy | str] = (),
+    settings: RunSettings | None = None,
+    tell_slices: bool = False,
 ) -> Generator[Progress, None, Prediction]:
     """`segment` as a generator that can be left after every batch of tiles.
 
+    With ``tell_slices`` it tells of slices as they are finished.
+
     Yields:
-        Progress, once before the first tile and once after each batch.
+        Progress, once before the first tile and once after each batch; `StepDown` where memory did not suffice and
+        the run begins again with less; `SlicesReady` if that was asked for.
     """
     began = time.monotonic()
     yield Progress("preparing", 0, 0)
+    settings = settings or RunSettings()
+    if overlap is not None:
+        settings = replace(settings, overlap=overlap)
+    tidying = [Tidy.parse(step) if isinstance(step, str) else step for step in tidy]
     predictor = _predictor(checkpoint, device, precision)
     predictor.check(volume)
     asked = None if attention is None else list(attention)
     keys = [] if asked == [] else [site.key for site in choose_sites(predictor.model, asked)]
-    prepared = prepare(volume, predictor.card.preparation)
-    plan = plan_tiles(prepared.array.shape[1:], predictor.card.tile, predictor.stride, overlap)
-    try:
-        blended = yield from _run_tiles(predictor, prepared, plan, keys)
-    finally:
-        predictor.free()
-    yield Progress("finishing", len(plan), len(plan), "tiles", time.monotonic() - began)
-    found = blended.pop("")
-    z, y, x = plan.shape
-    labels, on_grid = _onto_source(prepared, found[:, :z, :y, :x], probabilities or uncertainty)
-    yield Progress("finishing", len(plan), len(plan), "tiles", time.monotonic() - began)  # the last chance to cancel
+    slabs = Slabs(volume, predictor.card.preparation, settings.skip_below)
+    for done, total in slabs.measure():
+        yield Progress("preparing", done, total, "slices", time.monotonic() - began)
+    where = resolve_box(box, volume.grid.shape)
+    classes, measure = len(predictor.card.class_names), _measure(uncertainty)
+    outputs = Outputs(slabs, classes, where, probabilities, measure)
+    ladder = _Ladder(predictor, slabs, outputs, settings, keys, tell_slices)
+    plan, maps = yield from ladder.climb()
+    ran, tiles = time.monotonic() - began, sum(len(batch) for batch in ladder.batches)
+    yield Progress("finishing", tiles, tiles, "tiles", ran)
+    tidied = [{"step": str(step), "changed": tidy_up(outputs.labels, step, volume.grid.spacing)} for step in tidying]
+    yield Progress("finishing", tiles, tiles, "tiles", time.monotonic() - began)  # the last chance to cancel
+    record = {
+        **describe_run(ladder.predictor, slabs, plan, settings.overlap),
+        **describe_settings(settings, ladder.attempt, ladder.taken, None if box is None else where),
+        "tiles": tiles,
+        "tidy": tidied,
+        "image_sha256": slabs.sha256,
+        "labels_sha256": hash_labels(outputs.labels),
+        "share_edited": 0.0,
+        "seconds": round(time.monotonic() - began, 3),
+    }
+    seen = slabs.as_prepared()
     return Prediction(
         volume=volume,
-        labels=labels,
+        labels=outputs.labels,
         class_names=predictor.card.class_names,
-        probabilities=on_grid if probabilities else None,
-        uncertainty=_entropy(on_grid) if uncertainty and on_grid is not None else None,
+        probabilities=outputs.probabilities,
+        uncertainty=outputs.uncertainty,
         sites=tuple(predictor.sites.values()),
-        attention={
-            key: AttentionMap(predictor.sites[key], values, prepared, plan.tile) for key, values in blended.items()
-        },
-        record={**describe_run(predictor, prepared, plan, overlap), "seconds": round(time.monotonic() - began, 3)},
+        attention={key: AttentionMap(predictor.sites[key], found, seen, plan.tile) for key, found in maps.items()},
+        record=record,
+        box=None if box is None else where,
     )
 
 
@@ -125,79 +170,122 @@ def _predictor(checkpoint: Checkpoint | Predictor | str | Path, device: str, pre
     return Predictor.load(checkpoint, device, precision)
 
 
-def _run_tiles(
-    predictor: Predictor, prepared: Prepared, plan: TilePlan, keys: Sequence[str]
-) -> Generator[Progress, None, dict[str, Float]]:
-    """The blended probabilities under ``""`` and the blended maps under their keys, on the padded grid."""
-    stitchers: dict[str, Stitcher | TileMean] = {}
-    began, done = time.monotonic(), 0
-    yield Progress("segmenting", 0, len(plan), "tiles")
-    for starts in _batches(plan.starts, _batch_size(plan)):
-        tiles = np.stack([cut(prepared.array, plan, start) for start in starts])
-        outputs, maps = predictor.probabilities(tiles, keys)
-        for key, values in {"": outputs, **maps}.items():
-            if key not in stitchers:
-                placed = not key or predictor.sites[key].spatial
-                stitchers[key] = _stitcher(plan, values.shape) if placed else TileMean()
-            for start, one in zip(starts, values, strict=True):
-                stitchers[key].add(start, one)
-        done += len(starts)
-        yield Progress("segmenting", done, len(plan), "tiles", time.monotonic() - began)
-    return {key: stitcher.result() for key, stitcher in stitchers.items()}
+def _measure(uncertainty: bool | Measure) -> Measure | None:
+    """Which measure is meant.
 
-
-def _stitcher(plan: TilePlan, shape: tuple[int, ...]) -> Stitcher:
-    """For outputs (B, channels, Z, Y, X) of one tile."""
-    stride = tuple(t // n for t, n in zip(plan.tile, shape[2:], strict=True))
-    return Stitcher(plan, shape[1], stride)
-
-
-def _batches(items: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:
-    return (items[first : first + size] for first in range(0, len(items), size))
-
-
-def _batch_size(plan: TilePlan, voxels: int = 1 << 16) -> int:
-    """Small tiles go through together: about ``voxels`` voxels at a time, so that Cancel stays quick."""
-    return max(1, voxels // int(np.prod(plan.tile)))
-
-
-def _onto_source(prepared: Prepared, found: Float, keep: bool) -> tuple[NDArray[np.uint8], Float | None]:
-    """Labels on the source grid, and the probabilities there if they are wanted.
-
-    The most probable class is taken on the source grid; where no voxel is interpolated that is the same as
-    taking it before, and far cheaper.
+    Raises:
+        InputError: If there is no such measure.
     """
-    interpolated = tuple(found.shape[1:]) != prepared.turned_shape
-    on_grid = prepared.restore(found) if interpolated or keep else None
-    winner = np.argmax(found if on_grid is None else on_grid, axis=0).astype(np.uint8)
-    if on_grid is None:
-        winner = prepared.turn.undo(winner[None])[0]
-    return np.ascontiguousarray(winner), on_grid if keep else None
+    if isinstance(uncertainty, bool):
+        return "entropy" if uncertainty else None
+    if uncertainty not in ("entropy", "margin"):
+        raise InputError(f"There is no uncertainty {uncertainty!r}.", "Use entropy or margin.")
+    return uncertainty
 
 
-def _entropy(probabilities: Float) -> Float:
-    safe = np.clip(probabilities, 1e-7, 1.0)
-    return -(safe * np.log(safe)).sum(axis=0) / np.float32(np.log(len(safe)))  # type: ignore[no-any-return]
+class _Ladder:
+    """Passes over a volume, each with less than the one before, until one fits into memory.
 
+    Args:
+        predictor: The network.
+        slabs: The volume, measured.
+        outputs: Where the results go.
+        settings: How the volume is gone through.
+        keys: Attention sites whose maps are wanted.
+        tell_slices: Tell of slices as they are finished.
 
-def describe_run(predictor: Predictor, prepared: Prepared, plan: TilePlan, overlap: float) -> dict[str, Any]:
-    """How a network was run over a scan, as plain data."""
-    card = predictor.card
-    return {
-        "image": prepared.source.name,
-        "checkpoint": card.name,
-        "weights_sha256": card.weights_sha256,
-        "parent": card.parent,
-        "network": card.network,
-        "trained_on": card.trained_on or "untrained",
-        "class_names": list(card.class_names),
-        "device": describe_device(predictor.device),
-        "precision": predictor.precision,
-        "preparation": asdict(card.preparation),
-        "tile": list(plan.tile),
-        "tiles": len(plan),
-        "overlap": overlap,
-        "notes": list(prepared.notes),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"napari_medattn": __version__, "torch": torch.__version__, "numpy": np.__version__},
-    }
+    Attributes:
+        attempt: What the latest pass works with.
+        batches: Its tiles.
+        taken: The rungs taken so far, as plain data.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        slabs: Slabs,
+        outputs: Outputs,
+        settings: RunSettings,
+        keys: Sequence[str],
+        tell_slices: bool,
+    ) -> None:
+        self.predictor, self.slabs, self.outputs, self.settings = predictor, slabs, outputs, settings
+        self.keys, self.tell_slices = keys, tell_slices
+        self.flips = settings.combinations(predictor.card.spatial_dims)
+        self.attempt = first_attempt(predictor, settings)
+        self.limits = limits(predictor, self.attempt)
+        self.taken: list[dict[str, str]] = []
+        self.batches: Any = ()
+
+    def climb(self) -> Generator[Progress, None, tuple[TilePlan, Maps]]:
+        """Run passes until one is through.
+
+        Raises:
+            DeviceError: If nothing fits, or the device is lost.
+        """
+        while True:
+            plan = self._cut()
+            reason, accumulator = too_much(self.predictor, self.attempt, plan), False
+            if not reason:
+                try:
+                    maps = yield from self._pass(plan).steps()
+                    return plan, maps
+                except (RuntimeError, MemoryError) as error:
+                    accumulator = isinstance(error, AccumulatorError)
+                    reason = self._reason(error)
+                finally:
+                    self.predictor.free()
+            yield self._down(reason, accumulator)
+
+    def _cut(self) -> TilePlan:
+        overlap, needed = self.settings.overlap, self.outputs.needed
+        plan, self.batches = cut_up(self.slabs.shape, needed, self.predictor, self.attempt, overlap)
+        self.attempt = place_accumulator(self.predictor, self.attempt, plan, self.batches, self.settings)
+        return plan
+
+    def _pass(self, plan: TilePlan) -> Pass:
+        self.outputs.restart()
+        return Pass(
+            self.predictor,
+            self.slabs,
+            plan,
+            self.batches,
+            self.attempt,
+            self.outputs,
+            self.flips,
+            self.keys,
+            self.settings.half,
+            self.tell_slices,
+        )
+
+    def _reason(self, error: Exception) -> str:
+        """Why a pass failed, if it was memory.
+
+        Raises:
+            DeviceError: If the device is lost.
+        """
+        if is_out_of_memory(error):
+            return f"out of memory on {self.attempt.device}"
+        if is_device_lost(error):
+            raise DeviceError(
+                f"The device {self.attempt.device} stopped working ({str(error).splitlines()[0]}).",
+                "Start the program anew, or choose cpu.",
+            ) from error
+        raise error
+
+    def _down(self, reason: str, accumulator: bool) -> StepDown:
+        """Take the next rung; nothing of the failed pass is held any more when this is called."""
+        found = step_down(self.attempt, self.limits, accumulator)
+        if found is None:
+            raise DeviceError(
+                f"There is not enough memory, even for one tile of {self.attempt.tile} voxels ({reason}).",
+                "Close other programs, choose a smaller network, or crop the image.",
+            )
+        gc.collect()
+        self.predictor.free()
+        self.attempt, step = found
+        if (self.attempt.device, self.attempt.precision) != (str(self.predictor.device), self.predictor.precision):
+            self.predictor = self.predictor.changed(self.attempt.device, self.attempt.precision)
+        event = StepDown(f"{reason}, beginning again with {step}", 0, 0, step=step, reason=reason)
+        self.taken.append(event.to_record())
+        return event
