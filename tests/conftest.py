@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,18 @@ def scan(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def viewer(make_napari_viewer):
+def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What napari remembers for plugins is kept apart from that of whoever runs the tests, and forgotten."""
+    from napari import settings
+
+    settings._clear_plugin_settings_cache()
+    monkeypatch.setattr(settings, "_CFG_PATH", str(tmp_path / "settings.yaml"))
+    yield
+    settings._clear_plugin_settings_cache()
+
+
+@pytest.fixture
+def viewer(make_napari_viewer, own_settings):
     """A real viewer, closed at the end."""
     return make_napari_viewer()
 

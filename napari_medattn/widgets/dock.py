@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 from napari_medattn.widgets.correct.panel import CorrectPanel
 from napari_medattn.widgets.header import Header
 from napari_medattn.widgets.jobs import Jobs, Steps
-from napari_medattn.widgets.learn_panel import LearnPanel
+from napari_medattn.widgets.learn.panel import LearnPanel
 from napari_medattn.widgets.look.panel import LookPanel
 from napari_medattn.widgets.parts import Section
 from napari_medattn.widgets.segment_panel import SegmentPanel
@@ -67,6 +67,8 @@ class AttentionDock(QWidget):
         self._shortcuts = {
             "Alt-S": lambda _viewer: self.segment.start(),
             "Alt-C": lambda _viewer: self.correct.confirm_slice(),
+            "Alt-B": lambda _viewer: self.correct.confirming.confirm("selection"),
+            "Alt-Shift-C": lambda _viewer: self.correct.confirming.confirm("3-D"),
             "Alt-G": lambda _viewer: self.correct.tools.grow(),
             "Alt-T": lambda _viewer: self.correct.tools.preview(),
             "Alt-N": lambda _viewer: self.correct.review.next(),
@@ -81,7 +83,7 @@ class AttentionDock(QWidget):
             viewer.bind_key(keys, action, overwrite=True)
         self._leave = _farewell(
             viewer,
-            [self.correct, self.jobs, self.look.asking, self.look.borders, self.look.live, self.session],
+            [self.correct, self.learn, self.jobs, self.look.asking, self.look.borders, self.look.live, self.session],
             list(self._shortcuts),
         )
         self.destroyed.connect(self._leave)
@@ -102,14 +104,16 @@ class AttentionDock(QWidget):
         def steps() -> Steps:
             from napari_medattn.device import available_devices
             from napari_medattn.inference import Predictor
+            from napari_medattn.training.methods import METHODS
 
             import_module("pandas")  # napari imports it with the first mask, which would stall the window then
             yield from ()
-            return available_devices(), Predictor.load(checkpoint, device)
+            return available_devices(), METHODS, Predictor.load(checkpoint, device)
 
         def loaded(found: Any) -> None:
-            devices, predictor = found
+            devices, methods, predictor = found
             self.header.offer_devices(devices)
+            self.learn.choices.offer(methods)
             if (checkpoint, device) == (self.session.checkpoint, self.session.device):
                 self.session.use(predictor, checkpoint, device)
 

@@ -10,7 +10,8 @@ from psygnal import Signal
 
 from napari_medattn.errors import CheckpointError
 from napari_medattn.layerdata import KEY
-from napari_medattn.store.checkpoints import Checkpoint, list_checkpoints
+from napari_medattn.store.checkpoints import Checkpoint, list_checkpoints, user_folder
+from napari_medattn.store.current import chosen, read_marks
 from napari_medattn.widgets.case import Case, belongs, lend_geometry
 
 if TYPE_CHECKING:
@@ -128,13 +129,13 @@ class Session:
         return (self._checkpoint.card.weights_sha256 if self._checkpoint else "", self.device)
 
     def refresh_checkpoints(self, choose: str | None = None) -> None:
-        """Look for checkpoints again, and choose one by name; else keep or make a fitting choice."""
+        """Look for checkpoints again, and choose one by name; else keep the choice, or take the version in use."""
         self.damaged = []
         self.checkpoints = list_checkpoints(self.damaged)
         wanted = choose or (self._checkpoint.name if self._checkpoint else None)
         self.checkpoints_changed.emit()
         named = next((found for found in self.checkpoints if found.name == wanted), None)
-        self.checkpoint = named or next(iter(self.checkpoints), None)
+        self.checkpoint = named or (chosen(self.checkpoints, read_marks(user_folder())) if self.checkpoints else None)
 
     def _layers_changed(self, event: Any = None) -> None:
         present = set(self.images)

@@ -1,0 +1,1 @@
+"""The Learn part of the window."""

@@ -1,0 +1,145 @@
+"""`Choices`: how to learn, remembered from window to window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from napari.settings import get_plugin_settings
+from qtpy.QtCore import QSignalBlocker, Qt
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QLabel, QWidget
+
+from napari_medattn.widgets.parts import Section, choice, column, row
+
+if TYPE_CHECKING:
+    from napari_medattn.training.methods import Method
+
+PLUGIN = "napari-medattn"
+AUTOMATIC = -1.0  # of untouched voxels: as much as suits the corrections
+_TIMES = {"by device": 0.0, "15 s": 15.0, "30 s": 30.0, "1 min": 60.0, "3 min": 180.0, "10 min": 600.0}
+
+
+class Choices(QWidget):
+    """Method, time, and under "more" what is seldom changed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.method = choice("method", "What of the network learns.", {"Whole network": "whole"})
+        self.time = choice("time", "How long to learn, preparing and scoring included.", _TIMES)
+        self.rehearsal = _number(
+            "rehearsal",
+            "Share of what is looked at that comes from cases learned earlier, against forgetting them: 0 to 1.",
+            (0.0, 1.0, 0.05),
+        )
+        self.anchor = _number(
+            "hold to parent",
+            "Pull of all weights towards those that learning starts from, against forgetting: 0 is none.",
+            (0.0, 100.0, 0.01),
+        )
+        self.opinion = _number(
+            "untouched voxels",
+            "How much voxels that nobody corrected are held to what the network says of them: 0 is not at all; "
+            "automatic is more where only what was wrong is corrected.",
+            (AUTOMATIC, 100.0, 1.0),
+        )
+        self.opinion.setSpecialValueText("automatic")
+        rare = QWidget()
+        form = QFormLayout(rare)
+        form.setContentsMargins(6, 0, 0, 0)
+        for box in (self.rehearsal, self.anchor, self.opinion):
+            label = QLabel(box.accessibleName())
+            label.setToolTip(box.toolTip())
+            form.addRow(label, box)
+        self.more = Section("more", rare, open_=False)
+        self.say = QLabel()
+        self.say.setWordWrap(True)
+        layout = column(
+            self, row(QLabel("method"), self.method, QLabel("time"), self.time, stretch=1), self.say, self.more
+        )
+        layout.setContentsMargins(0, 0, 0, 0)
+        self.recall()
+        self.method.currentIndexChanged.connect(lambda _: self._keep("method", self.method.currentData()))
+        self.method.currentIndexChanged.connect(self._say_method)
+        self.time.currentIndexChanged.connect(lambda _: self._keep("seconds", self.time.currentData()))
+        for name, box in self._numbers.items():
+            box.valueChanged.connect(self._keeper(name))
+
+    @property
+    def settings(self) -> Any:
+        """What napari remembers for us, in its Preferences too; None where napari does not know the plugin."""
+        try:
+            return get_plugin_settings(PLUGIN).learn
+        except KeyError:
+            return None
+
+    def recall(self) -> None:
+        """Choose what was chosen last."""
+        kept = self.settings
+        if kept is None:
+            return
+        for name, box in self._numbers.items():
+            with QSignalBlocker(box):
+                box.setValue(getattr(kept, name))
+        with QSignalBlocker(self.time):
+            _select(self.time, kept.seconds)
+        with QSignalBlocker(self.method):
+            _select(self.method, kept.method)
+
+    def offer(self, methods: Mapping[str, Method]) -> None:
+        """Fill in the methods that there are, once that is known."""
+        kept = self.settings
+        with QSignalBlocker(self.method):
+            chosen = kept.method if kept is not None else self.method.currentData()
+            self.method.clear()
+            for place, method in enumerate(methods.values()):
+                self.method.addItem(method.title, method.name)
+                self.method.setItemData(place, method.sentence, Qt.ItemDataRole.ToolTipRole)
+            _select(self.method, chosen)
+        self._say_method()
+
+    def plan(self) -> dict[str, Any]:
+        """The arguments of a `LearnPlan`."""
+        opinion = self.opinion.value()
+        return {
+            "method": self.method.currentData(),
+            "seconds": self.time.currentData() or None,
+            "rehearsal": self.rehearsal.value(),
+            "anchor": self.anchor.value(),
+            "opinion": None if opinion < 0 else opinion,
+        }
+
+    @property
+    def _numbers(self) -> dict[str, QDoubleSpinBox]:
+        return {"rehearsal": self.rehearsal, "anchor": self.anchor, "opinion": self.opinion}
+
+    def _say_method(self, _index: int = 0) -> None:
+        sentence = self.method.currentData(Qt.ItemDataRole.ToolTipRole) or ""
+        self.say.setText(sentence)
+        self.say.setVisible(bool(sentence))
+
+    def _keeper(self, name: str) -> Callable[[float], None]:
+        return lambda value: self._keep(name, value)
+
+    def _keep(self, name: str, value: Any) -> None:
+        kept = self.settings
+        if kept is not None and value is not None:
+            setattr(kept, name, value)
+
+
+def _number(name: str, tip: str, span: tuple[float, float, float]) -> QDoubleSpinBox:
+    low, high, step = span
+    box = QDoubleSpinBox()
+    box.setRange(low, high)
+    box.setSingleStep(step)
+    box.setDecimals(2)
+    box.setAccessibleName(name)
+    box.setToolTip(tip)
+    box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)  # so that scrolling the dock changes nothing
+    return box
+
+
+def _select(box: QComboBox, data: Any) -> None:
+    """Choose the entry with this data, if there is one."""
+    found = [place for place in range(box.count()) if box.itemData(place) == data]
+    if found:
+        box.setCurrentIndex(found[0])
