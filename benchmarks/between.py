@@ -17,7 +17,7 @@ from rich.table import Table
 
 from napari_medattn.correct.between import fill_between
 from napari_medattn.training.folder import DataFolder
-from napari_medattn.training.train import dice_of
+from napari_medattn.training.metrics import dice_of
 
 
 def filled(truth: np.ndarray, step: int, spacing: tuple[float, ...], follow: bool) -> float:

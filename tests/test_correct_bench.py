@@ -29,7 +29,7 @@ from napari_medattn.data.phantom import write_phantom_set
 from napari_medattn.errors import InputError
 from napari_medattn.events import run_to_end
 from napari_medattn.training.folder import DataFolder
-from napari_medattn.training.train import dice_of
+from napari_medattn.training.metrics import dice_of
 from tests.correct_tools import ball
 
 SHAPE = (8, 40, 40)

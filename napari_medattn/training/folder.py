@@ -103,6 +103,10 @@ class DataFolder:
         """Read cases one after the other."""
         return (self.example(case) for case in cases)
 
+    def files(self, case: str) -> list[Path]:
+        """Everything that is read of one case."""
+        return [*self.cases[case], *([self.masks[case]] if case in self.masks else [])]
+
     def patient(self, case: str) -> str:
         """Whose scan a case is."""
         return self.patients.get(case, patient_of(case))

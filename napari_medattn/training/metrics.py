@@ -68,18 +68,23 @@ def evaluate(
         classes = list(range(1, num_classes))
     scores = {number: _class_scores(labels == number, reference == number, spacing) for number in classes}
     if background:
-        scores[0] = ClassScores(*_overlap(labels == 0, reference == 0), math.nan, math.nan)
+        scores[0] = ClassScores(*overlap(labels == 0, reference == 0), math.nan, math.nan)
     return scores
 
 
-def _overlap(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> tuple[float, float]:
+def dice_of(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    """Dice of two masks, nan where both are empty."""
+    return overlap(mask, truth)[0]
+
+
+def overlap(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> tuple[float, float]:
     """(Dice, IoU) of two masks, nan where both are empty."""
     both, either = int((mask & truth).sum()), int((mask | truth).sum())
     return (2 * both / (both + either), both / either) if either else (math.nan, math.nan)
 
 
 def _class_scores(mask: NDArray[np.bool_], truth: NDArray[np.bool_], spacing: Sequence[float]) -> ClassScores:
-    dice, iou = _overlap(mask, truth)
+    dice, iou = overlap(mask, truth)
     if math.isnan(dice):
         return ClassScores(dice, iou, math.nan, math.nan)
     if not mask.any() or not truth.any():

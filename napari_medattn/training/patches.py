@@ -110,7 +110,11 @@ class PatchSampler:
         if self.spatial_dims == 2:
             image, labels, weights = image[:, 0], labels[:, 0], weights[:, 0]
         if self.augmentation.swap and random.random() < 0.5:
-            image, labels, weights = image.flip(-1), _exchange(labels, self.augmentation.swap).flip(-1), weights.flip(-1)
+            image, labels, weights = (
+                image.flip(-1),
+                _exchange(labels, self.augmentation.swap).flip(-1),
+                weights.flip(-1),
+            )
         from monai.utils import convert_to_tensor
 
         self._vary.set_random_state(int(random.integers(2**32)))

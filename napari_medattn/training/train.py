@@ -2,78 +2,60 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from napari_medattn.data import Preparation
+from napari_medattn.data import Example, read_volume
 from napari_medattn.device import describe_device, resolve_device
-from napari_medattn.errors import TrainingError
+from napari_medattn.errors import MedAttnError, TrainingError
 from napari_medattn.events import Progress
-from napari_medattn.inference import Predictor, segment
-from napari_medattn.models import create_model, get_spec
+from napari_medattn.inference import Predictor
+from napari_medattn.models import create_model
 from napari_medattn.store import Card, Checkpoint, save_checkpoint
 from napari_medattn.store.checkpoints import check_free
-from napari_medattn.training.examples import Example, prepare_example
+from napari_medattn.training.examples import TrainingCase, prepare_example
 from napari_medattn.training.folder import DataFolder
+from napari_medattn.training.held_out import mean_dice, score_network
+from napari_medattn.training.logs import BoardLog, CsvLog, Log
 from napari_medattn.training.loop import Event, TrainingConfig, train_steps
-from napari_medattn.training.patches import PatchSampler
+from napari_medattn.training.patches import Augmentation, PatchSampler
+from napari_medattn.training.runs import RunFolder, file_hash
+from napari_medattn.training.scribbles import balanced_weights
+from napari_medattn.training.sides import mirrored_safely
+from napari_medattn.training.train_plan import TrainPlan, Triple, choose_patch, go_on_from
+from napari_medattn.training.workers import Alone, Workers
 
-LARGEST_PATCH = {2: (1, 256, 256), 3: (32, 48, 48)}
-Triple = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class TrainPlan:
-    """What to train.
-
-    Attributes:
-        network: Name in the model registry.
-        name: Name of the checkpoint.
-        title: One line for people.
-        spatial_dims: 2 or 3; None for the network's default.
-        options: The network's own options.
-        patch: Training patch (Z, Y, X), Z = 1 for a 2-D network; if None, about the median size of the cases,
-            but not more than `LARGEST_PATCH`.
-        tile: Tile (Z, Y, X) that `segment` will use; the patch if None.
-        preparation: How images are prepared.
-        start: Checkpoint of the same network to go on from; random weights if None.
-        validation: Cases held out for scoring.
-        split_seed: Which ones.
-        config: How long and with what.
-        limits: What the checkpoint must not be used for.
-        command: The command line, for the card.
-    """
-
-    network: str
-    name: str
-    title: str = ""
-    spatial_dims: int | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-    patch: Triple | None = None
-    tile: Triple | None = None
-    preparation: Preparation = field(default_factory=Preparation)
-    start: Checkpoint | None = None
-    validation: int = 30
-    split_seed: int = 0
-    config: TrainingConfig = field(default_factory=lambda: TrainingConfig(epochs=100))
-    limits: str = "For research only, not for diagnosis."
-    command: str = ""
+__all__ = ["TrainPlan", "train_on_folder"]
+Steps = Generator[Progress | Event, None, Checkpoint]
 
 
 def train_on_folder(
-    folder: DataFolder, plan: TrainPlan, *, device: str = "auto", out: Path | None = None
-) -> Generator[Progress | Event, None, Checkpoint]:
+    folder: DataFolder,
+    plan: TrainPlan,
+    *,
+    device: str = "auto",
+    out: Path | None = None,
+    run: RunFolder | None = None,
+    workers: Workers | None = None,
+) -> Steps:
     """Train, score on the held-out cases and save.
 
     The weights of the last step are kept, not the best on the held-out cases, so that their scores stay honest.
+
+    Args:
+        folder: The data.
+        plan: What to train.
+        device: Where to compute.
+        out: Folder for the checkpoint; the user's own if None.
+        run: Where the state and the log of the run are kept; they are not if None.
+        workers: The processes that train together; this one alone if None. Only the first scores, saves and logs.
 
     Yields:
         Progress while reading, then what `train_steps` yields.
@@ -84,115 +66,193 @@ def train_on_folder(
     Raises:
         MedAttnError: If the data or the plan do not fit.
     """
-    began = time.monotonic()
-    check_free(plan.name, out)
-    where = resolve_device(device)
-    training, held_out = folder.split(plan.validation, plan.split_seed)
-    dims = plan.spatial_dims or get_spec(plan.network).dims[0]
-    for what, size in (("patches", plan.patch), ("tiles", plan.tile)):
-        if dims == 2 and size is not None and size[0] != 1:
-            raise TrainingError(f"A 2-D network cannot work on {what} of {size}.", "Use 1,Y,X.")
-    if dims == 3 and plan.preparation.neighbours:
-        raise TrainingError("A 3-D network sees neighbouring slices anyway.", "Leave out the neighbours.")
+    return (yield from _Training(folder, plan, device, out, run, workers or Alone()).steps())
 
-    cases = []
-    for count, case in enumerate(training):
-        yield Progress("reading cases", count, len(training), "cases", time.monotonic() - began)
-        cases.append(prepare_example(folder.example(case), plan.preparation, len(folder.class_names)))
-    examples = list(folder.examples(held_out))
 
-    torch.manual_seed(plan.config.seed)
-    arguments = {
-        "in_channels": cases[0].image.shape[0],
-        "num_classes": len(folder.class_names),
-        "spatial_dims": dims,
-        **plan.options,
-    }
-    model = create_model(plan.network, **arguments) if plan.start is None else _go_on_from(plan.start, plan, arguments)
-    patch = plan.patch or choose_patch([case.labels.shape for case in cases], model.stride)  # type: ignore[arg-type]
-    card = Card(
-        name=plan.name,
-        title=plan.title,
-        network=plan.network,
-        arguments=arguments,
-        class_names=folder.class_names,
-        preparation=plan.preparation,
-        tile=plan.tile or patch,
-        limits=plan.limits,
-        parent=plan.start.card.weights_sha256 if plan.start is not None else None,
-        parent_name=plan.start.name if plan.start is not None else "",
-    )
-    sampler = PatchSampler(cases, patch, dims, plan.config.augmentation, plan.config.seed)
+class _Training:
+    """What belongs to one call of `train_on_folder`."""
 
-    def validate(network: nn.Module) -> dict[str, float]:
-        return mean_dice(score_network(Predictor(network, card, where), examples), folder.class_names)
+    def __init__(
+        self,
+        folder: DataFolder,
+        plan: TrainPlan,
+        device: str,
+        out: Path | None,
+        run: RunFolder | None,
+        workers: Workers,
+    ) -> None:
+        self.began = time.monotonic()
+        check_free(plan.name, out)
+        self.folder, self.out, self.run, self.workers = folder, out, run, workers
+        self.device = workers.device or resolve_device(device)
+        self.training, self.held_out = plan.split(folder)
+        plan.check(self.held_out, folder.class_names, workers.count)
+        self.plan = replace(plan, config=replace(plan.config, augmentation=self._augmentation(plan)))
 
-    yield from train_steps(model, sampler, plan.config, where, validate if examples else None)
-    scores = score_network(Predictor(model, card, where), examples)
-    card = replace(
-        card,
-        trained_on=f"{folder.name}, {len(training)} cases ({folder.licence})",
-        metrics={
-            "data": f"{len(examples)} held-out cases of {folder.name}",
-            "dice": mean_dice(scores, folder.class_names),
+    def _augmentation(self, plan: TrainPlan) -> Augmentation:
+        how = plan.config.augmentation
+        if not how.flip_axes:
+            return how
+        first = read_volume(self.folder.cases[self.training[0]][0])
+        orientation = plan.preparation.orientation if first.spatial_dims == 3 else None
+        return mirrored_safely(how, self.folder.class_names, plan.sides, orientation)
+
+    def steps(self) -> Steps:
+        """Read, train, score, save."""
+        cases = yield from self._read()
+        examples = [self.folder.scored(case) for case in self.held_out]
+        if examples and not any((example.labels[example.counts()] > 0).any() for example in examples):
+            raise TrainingError("No held-out case has a voxel of any class to score.", "Hold out others.")
+        config = self.plan.config
+        if self.plan.balance:
+            weights = balanced_weights(cases, len(self.folder.class_names))
+            config = replace(config, class_weights=weights)
+        torch.manual_seed(config.seed)
+        card, model = self._network(cases)
+        sampler = PatchSampler(cases, self._patch(cases, model), self.plan.dims, config.augmentation, config.seed)
+        validate = self._validation(card, examples)
+        with ExitStack() as stack:
+            keeper, logs = None, list[Log]()
+            if self.run is not None:
+                yield Progress("looking at the run", 0, 0)
+                self._open(self.run, stack)
+                keeper = self.run.keeper()
+                logs = self._logs(self.run)
+            for log in logs:
+                stack.callback(log.close)
+            for event in train_steps(
+                model, sampler, config, self.device, validate, keeper=keeper, workers=self.workers
+            ):
+                for log in logs:
+                    log.write(event)
+                yield event
+            yield Progress("scoring", 0, 0)
+            checkpoint = self._finish(card, model, config, validate)
+            if self.run is not None and self.workers.rank == 0:
+                self.run.finish()
+        return checkpoint
+
+    def _read(self) -> Generator[Progress, None, list[TrainingCase]]:
+        cases = []
+        for count, case in enumerate(self.training):
+            yield Progress("reading cases", count, len(self.training), "cases", time.monotonic() - self.began)
+            example = self.folder.example(case)
+            cases.append(prepare_example(example, self.plan.preparation, len(self.folder.class_names)))
+        return cases
+
+    def _network(self, cases: Sequence[TrainingCase]) -> tuple[Card, nn.Module]:
+        plan = self.plan
+        arguments = {
+            "in_channels": cases[0].image.shape[0],
+            "num_classes": len(self.folder.class_names),
+            "spatial_dims": plan.dims,
+            **plan.options,
         }
-        if examples
-        else {},
-        training={
-            "command": plan.command,
-            "source": folder.source,
-            "licence": folder.licence,
-            "validation_cases": held_out,
-            "split_seed": plan.split_seed,
-            "config": plan.config.to_json(),
-            "device": describe_device(where),
-            "torch": torch.__version__,
-            "minutes": round((time.monotonic() - began) / 60, 1),
-        },
-    )
-    return save_checkpoint(card, model.to("cpu"), out)
-
-
-def _go_on_from(start: Checkpoint, plan: TrainPlan, arguments: dict[str, Any]) -> nn.Module:
-    """The network of a checkpoint, if it is the one that the plan asks for."""
-    card, wanted = start.card, json.loads(json.dumps(arguments))  # a card has lists where options have tuples
-    have = json.loads(json.dumps(card.arguments))
-    differing = sorted(name for name in {*have, *wanted} if have.get(name) != wanted.get(name))
-    if card.network != plan.network or differing:
-        what = ", ".join(differing) if card.network == plan.network else f"network ({card.network})"
-        raise TrainingError(
-            f"{start.name} cannot be the start of this training: it differs in {what}.",
-            "Choose a checkpoint of the same network and options, or begin with random weights.",
+        start = plan.start
+        model = create_model(plan.network, **arguments) if start is None else go_on_from(start, plan, arguments)
+        card = Card(
+            name=plan.name,
+            title=plan.title,
+            network=plan.network,
+            arguments=arguments,
+            class_names=self.folder.class_names,
+            preparation=plan.preparation,
+            tile=plan.tile or self._patch(cases, model),
+            limits=plan.limits,
+            parent=start.card.weights_sha256 if start is not None else None,
+            parent_name=start.name if start is not None else "",
         )
-    return start.build()
+        return card, model
 
+    def _patch(self, cases: Sequence[TrainingCase], model: nn.Module) -> Triple:
+        return self.plan.patch or choose_patch([case.labels.shape for case in cases], model.stride)  # type: ignore[arg-type]
 
-def choose_patch(shapes: Sequence[tuple[int, ...]], stride: tuple[int, ...]) -> Triple:
-    """A patch that suits cases of (Z, Y, X) shapes: their median size, up to a multiple of the stride."""
-    dims = len(stride)
-    steps = (1,) * (3 - dims) + stride
-    sizes = zip(np.median(shapes, axis=0), LARGEST_PATCH[dims], steps, strict=True)
-    z, y, x = (-(-int(min(median, largest)) // step) * step for median, largest, step in sizes)
-    return z, y, x
+    def _validation(self, card: Card, examples: Sequence[Example]) -> Callable[[nn.Module], dict[str, float]] | None:
+        def validate(network: nn.Module) -> dict[str, float]:
+            return mean_dice(score_network(Predictor(network, card, self.device), examples), card.class_names)
 
+        return validate if examples else None
 
-def score_network(predictor: Predictor, examples: Sequence[Example]) -> list[dict[int, float]]:
-    """Dice of each foreground class of each example, on its own grid."""
-    scores = []
-    for example in examples:
-        labels = segment(example.volume, predictor).labels
-        count = len(predictor.card.class_names)
-        scores.append({n: dice_of(labels == n, example.labels == n) for n in range(1, count)})
-    return scores
+    def _open(self, run: RunFolder, stack: ExitStack) -> None:
+        """The first process opens the run's folder, and all hear what is wrong with it."""
+        problem: MedAttnError | None = None
+        if self.workers.rank == 0:
+            try:
+                stack.enter_context(run.locked())
+                facts = self._facts()
+                run.check(facts)
+                run.begin(facts)
+            except MedAttnError as error:
+                problem = error
+        problem = self.workers.from_first(problem)
+        if problem is not None:
+            raise problem
 
+    def _facts(self) -> dict[str, Any]:
+        """Everything that the run follows from."""
+        plan, folder = self.plan, self.folder
+        config = {"batch": plan.config.batch, **plan.config.to_json()}
+        settings = {
+            "network": plan.network,
+            "dims": plan.dims,
+            "options": plan.options,
+            "patch": plan.patch,
+            "preparation": vars(plan.preparation),
+            "start": plan.start.card.weights_sha256 if plan.start is not None else None,
+            "balance": plan.balance,
+            "processes": self.workers.count,
+            "classes": list(folder.class_names),
+            "labels": folder.labelled,
+            "training cases": self.training,
+            "held-out cases": self.held_out,
+        }
+        paths = [path for case in (*self.training, *self.held_out) for path in folder.files(case)]
+        files = {f"{path.parent.name}/{path.name}": file_hash(path) for path in paths}
+        return {"plan": settings, "config": config, "data": files}
 
-def dice_of(mask: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> float:
-    """Dice of two boolean masks; nan where both are empty."""
-    total = int(mask.sum()) + int(truth.sum())
-    return 2 * int((mask & truth).sum()) / total if total else float("nan")
+    def _logs(self, run: RunFolder) -> list[Log]:
+        if self.workers.rank != 0:
+            return []
+        saved = run.keeper().load()
+        after = 0 if saved is None else saved.step
+        logs: list[Log] = [CsvLog(run.log, self.folder.class_names[1:], run.log_every, after)]
+        return [*logs, BoardLog(run.path / "tensorboard", after)] if run.tensorboard else logs
 
+    def _finish(
+        self,
+        card: Card,
+        model: nn.Module,
+        config: TrainingConfig,
+        validate: Callable[[nn.Module], dict[str, float]] | None,
+    ) -> Checkpoint:
+        saved: Checkpoint | None = None
+        if self.workers.rank == 0:
+            dice = None if validate is None else validate(model)
+            saved = save_checkpoint(self._told(card, config, dice), model.to("cpu"), self.out)
+        checkpoint: Checkpoint = self.workers.from_first(saved)
+        return checkpoint
 
-def mean_dice(scores: Sequence[dict[int, float]], class_names: Sequence[str]) -> dict[str, float]:
-    """Mean over the cases, by class name; cases where a class is in neither mask do not count for it."""
-    names = dict(enumerate(class_names))
-    return {names[number]: round(float(np.nanmean([case[number] for case in scores])), 4) for number in scores[0]}
+    def _told(self, card: Card, config: TrainingConfig, dice: dict[str, float] | None) -> Card:
+        """The card with what there is to say of the training."""
+        plan, folder = self.plan, self.folder
+        sparse = "" if not folder.classes else f"from {folder.labelled}, "
+        return replace(
+            card,
+            trained_on=f"{folder.name}, {len(self.training)} cases {sparse}({folder.licence})",
+            metrics={}
+            if dice is None
+            else {"data": f"{len(self.held_out)} held-out cases of {folder.name}", "dice": dice},
+            training={
+                "command": plan.command,
+                "source": folder.source,
+                "licence": folder.licence,
+                "validation_cases": self.held_out,
+                "split_seed": plan.split_seed,
+                **({} if plan.fold is None else {"fold": plan.fold, "folds": plan.folds}),
+                "config": config.to_json(),
+                "device": describe_device(self.device),
+                "processes": self.workers.count,
+                "torch": torch.__version__,
+                "minutes": round((time.monotonic() - self.began) / 60, 1),
+            },
+        )

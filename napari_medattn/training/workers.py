@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from napari_medattn.models import TrainingOutputs, training_outputs
@@ -19,10 +20,12 @@ class Workers(Protocol):
     Attributes:
         rank: Which this is; 0 scores, saves and logs.
         count: How many there are.
+        device: Where this one computes; None if that is not given by which process it is.
     """
 
     rank: int
     count: int
+    device: torch.device | None
 
     def wrap(self, model: nn.Module) -> Forward:
         """The network's forward pass for training, so that gradients become those of the whole batch."""
@@ -44,6 +47,7 @@ class Alone:
     """One process."""
 
     rank, count = 0, 1
+    device: torch.device | None = None
 
     def wrap(self, model: nn.Module) -> Forward:
         """The network's own forward pass."""
