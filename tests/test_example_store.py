@@ -21,6 +21,7 @@ from hypothesis.extra.numpy import arrays
 from napari_medattn.data import Example, Volume
 from napari_medattn.errors import ExampleError, InputError, SaveError
 from napari_medattn.geometry import Grid
+from napari_medattn.layerdata import volume_to_layer
 from napari_medattn.store.example_entry import Entry
 from napari_medattn.store.examples import ExampleStore, held_out
 from napari_medattn.store.leftovers import sweep_leftovers
@@ -171,8 +172,15 @@ class TestPrivacy:
         assert store.load(entry).provenance == told
         assert entry.scan == "ab" * 16
 
-    def test_a_scan_is_known_by_the_name_that_journals_use(self, store):
-        assert store.add(example()).scan == scan_id(volume().array[0], volume().grid)
+    @pytest.mark.parametrize(
+        ("shape", "channels", "dtype", "dims"),
+        [(SHAPE, 1, "int16", 3), ((1, 4, 5), 1, "uint8", 2), ((1, 4, 5), 3, "uint8", 2), (SHAPE, 2, "float32", 3)],
+        ids=["volume", "slice", "colours", "channels"],
+    )
+    def test_a_scan_is_known_by_the_name_that_its_layer_has(self, store, shape, channels, dtype, dims):
+        scan = replace(volume(0, shape, channels, dtype), spatial_dims=dims)
+        entry = store.add(Example(scan, np.ones(shape, int), None, NAMES))
+        assert entry.scan == scan_id(volume_to_layer(scan)[0], scan.grid)
 
 
 class TestRefused:
@@ -412,13 +420,20 @@ def run(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
 
 
+def large(seed: int) -> Example:
+    """One that takes a while to write."""
+    shape = (8, 96, 96)
+    labels = np.random.default_rng(seed).integers(0, 3, shape)
+    return Example(volume(seed % 3, shape), labels, None, NAMES, modality=str(seed))
+
+
 ADD = (
     "import sys\n"
     "from tests.test_example_store import *\n"
     "store, first, last = ExampleStore(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])\n"
     "print('ready', flush=True)\n"
     "for seed in range(first, last):\n"
-    "    print(store.add(example(seed % 3, 1 + seed % 2, modality=str(seed))).name, flush=True)\n"
+    "    print(store.add(large(seed)).name, flush=True)\n"
 )
 
 
@@ -461,12 +476,11 @@ class TestKill:
         assert set(reported) <= set(found)
         assert len(found) <= len(reported) + 1
         for entry in found.values():
-            seed = int(entry.modality)
-            assert same(store.load(entry), example(seed % 3, 1 + seed % 2, modality=str(seed)))
+            assert same(store.load(entry), large(int(entry.modality)))
         return len(found)
 
-    def test_two_kills(self, tmp_path):
-        assert sum(self.kill(tmp_path / str(seed), seed) for seed in range(2)) > 0
+    def test_four_kills(self, tmp_path):
+        assert sum(self.kill(tmp_path / str(seed), seed) for seed in range(4)) > 0
 
     @pytest.mark.nightly
     def test_thirty_kills(self, tmp_path):

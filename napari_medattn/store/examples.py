@@ -268,8 +268,9 @@ class ExampleStore:
 def held_out(entries: Iterable[Entry]) -> list[Entry]:
     """The entries that are kept for scoring: about one scan in five; none of fewer than five scans.
 
-    Which ones hangs on each scan's hash alone, so it is the same in every run, and with more scans no scan that was
-    learned from is held out later. With five scans or more at least one is held out, and never all.
+    Which ones hangs on each scan's hash alone, so it is the same in every run. From five scans on at least one is held
+    out, never all, and a scan that was learned from is not held out later when others are added; the first four were
+    all learned from, so one of them may be among those held out.
     """
     entries = list(entries)
     cases = sorted({entry.case for entry in entries})  # by hash: in random order, but always the same
