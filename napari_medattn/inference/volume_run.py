@@ -281,8 +281,9 @@ class _Ladder:
                 f"There is not enough memory, even for one tile of {self.attempt.tile} voxels ({reason}).",
                 "Close other programs, choose a smaller network, or crop the image.",
             )
-        gc.collect()
-        self.predictor.free()
+        if self.predictor.device.type != "cpu":
+            gc.collect()
+            self.predictor.free()
         self.attempt, step = found
         if (self.attempt.device, self.attempt.precision) != (str(self.predictor.device), self.predictor.precision):
             self.predictor = self.predictor.changed(self.attempt.device, self.attempt.precision)
