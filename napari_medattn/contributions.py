@@ -4,28 +4,130 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_medattn.layerdata import KEY, LayerData, class_names_of, labels_source, volume_to_layer
 from napari_medattn.store.journal import Journal
 
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+    from napari_medattn.data.dicom import Series
+
 PathOrPaths = str | Sequence[str]
 
 
 def get_reader(path: PathOrPaths) -> Callable[[PathOrPaths], list[LayerData]] | None:
-    """The reader for NIfTI and TIFF files, or None for anything else."""
+    """The reader for files of the formats that are known here and folders of DICOM files, or None for anything else."""
     from napari_medattn.data.formats import find_format
 
     return read_layers if all(find_format(one) for one in _paths(path)) else None
 
 
 def read_layers(path: PathOrPaths) -> list[LayerData]:
-    """Read one file or several, each as a layer."""
-    from napari_medattn.data import read_volume
+    """Read one file or several, each as a layer; DICOM images of one series become one layer.
 
-    return [volume_to_layer(read_volume(one)) for one in _paths(path)]
+    Of a folder with several series, the user is asked which.
+    """
+    from napari_medattn.data import read_volume
+    from napari_medattn.data.formats import DICOM, find_format
+
+    paths = _paths(path)
+    if not all(find_format(one) is DICOM for one in paths) or (len(paths) == 1 and paths[0].is_file()):
+        return [volume_to_layer(read_volume(one)) for one in paths]
+    from napari_medattn.data.dicom import list_series, read_series, series_of
+
+    if all(one.is_file() for one in paths):
+        found = series_of(paths[0].parent, paths)
+    else:
+        found = [series for one in paths for series in list_series(one)]
+    chosen = found if len(found) == 1 else _ask(found, paths[0])
+    layers = [volume_to_layer(read_series(series, paths[0])) for series in chosen]
+    return layers or [(None,)]  # type: ignore[list-item]  # napari's way to say that nothing is to be shown
+
+
+def _ask(found: Sequence[Series], path: Path) -> Sequence[Series]:
+    """Which of several series to open.
+
+    Raises:
+        ReadError: If there is no window to ask in.
+    """
+    from qtpy.QtWidgets import QApplication, QInputDialog
+
+    from napari_medattn.errors import ReadError
+
+    labels = [f"{number}: {series.label}" for number, series in enumerate(found, 1)]
+    if QApplication.instance() is None:
+        raise ReadError(f"{path.name} holds {len(found)} series: {'; '.join(labels[:8])}.", "Open the folder of one.")
+    every = f"all {len(found)}"
+    choice, chosen = QInputDialog.getItem(None, "DICOM", "Which series?", [*labels, every], 0, False)
+    if not chosen:
+        return ()
+    return found if choice == every else [found[labels.index(choice)]]
+
+
+def full_size(viewer: Viewer) -> None:
+    """Add the finest level of the selected image as a layer of its own, which networks can work on."""
+    from napari.layers import Layer
+
+    from napari_medattn.layerdata import one_level
+
+    viewer.add_layer(Layer.create(*one_level(_image_of(viewer))))
+
+
+def show_soft_tissue(viewer: Viewer) -> None:
+    """Show the selected CT in the soft tissue window."""
+    _show_window(viewer, "soft tissue")
+
+
+def show_lung(viewer: Viewer) -> None:
+    """Show the selected CT in the lung window."""
+    _show_window(viewer, "lung")
+
+
+def show_bone(viewer: Viewer) -> None:
+    """Show the selected CT in the bone window."""
+    _show_window(viewer, "bone")
+
+
+def show_liver(viewer: Viewer) -> None:
+    """Show the selected CT in the liver window."""
+    _show_window(viewer, "liver")
+
+
+def show_mediastinum(viewer: Viewer) -> None:
+    """Show the selected CT in the mediastinum window."""
+    _show_window(viewer, "mediastinum")
+
+
+def show_brain(viewer: Viewer) -> None:
+    """Show the selected CT in the brain window."""
+    _show_window(viewer, "brain")
+
+
+def _show_window(viewer: Viewer, name: str) -> None:
+    from napari_medattn.data import ct_window
+
+    image = _image_of(viewer)
+    if image.rgb:
+        from napari_medattn.errors import InputError
+
+        raise InputError(f"{image.name} is a colour image, no CT.", "Select a CT image.")
+    image.contrast_limits = ct_window(name)
+
+
+def _image_of(viewer: Viewer) -> Any:
+    """The selected image layer."""
+    from napari.layers import Image
+
+    from napari_medattn.errors import InputError
+
+    layer = viewer.layers.selection.active
+    if not isinstance(layer, Image):
+        raise InputError("No image layer is selected.", "Select one in the list of layers.")
+    return layer
 
 
 def write_mask(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:

@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import nibabel as nib
 import numpy as np
-from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from numpy.typing import NDArray
 
 from napari_medattn.errors import GeometryError
@@ -59,7 +57,9 @@ class Grid:
     @property
     def orientation(self) -> str:
         """The world directions nearest to the x, y and z voxel axes, e.g. ``"RAS"`` or ``"LPS"``."""
-        return "".join(nib.aff2axcodes(self.affine))
+        from nibabel.orientations import aff2axcodes  # nibabel takes half a second to load
+
+        return "".join(aff2axcodes(self.affine))
 
     @property
     def is_oblique(self) -> bool:
@@ -72,6 +72,8 @@ class Grid:
 
         Together with `spacing` it shows the voxel axes undistorted, also where the affine rotates.
         """
+        from nibabel.orientations import io_orientation
+
         nearest = io_orientation(self.affine)
         x, y, z = (float(sign * self.affine[int(world), 3]) for world, sign in nearest)
         return z, y, x
@@ -128,6 +130,8 @@ class Reorientation:
     @classmethod
     def between(cls, source: Grid, orientation: str) -> Reorientation:
         """From a grid's own axes to ``orientation``, read in (x, y, z) order like `Grid.orientation`."""
+        from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+
         transform = ornt_transform(io_orientation(source.affine), axcodes2ornt(tuple(orientation)))
         # transform[i] = (target axis of source axis i, direction), in (x, y, z) order.
         order, flips = [0, 0, 0], [False, False, False]

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medattn.data import Volume
+from napari_medattn.data import CT_WINDOWS, Volume
+from napari_medattn.data.lazy import is_lazy
+from napari_medattn.data.reading import LAZY_BYTES
 from napari_medattn.errors import InputError
 from napari_medattn.geometry import Grid, Triple
 from napari_medattn.palette import class_colour, map_colours
@@ -34,6 +36,7 @@ def volume_to_layer(volume: Volume) -> LayerData:
         "header": volume.header,
         "path": volume.path,
         "notes": volume.notes,
+        "modality": volume.modality,
         "class_names": volume.class_names,
         "spatial_dims": volume.spatial_dims,
     }
@@ -46,6 +49,8 @@ def volume_to_layer(volume: Volume) -> LayerData:
             {**kwargs, **place, **_classes(volume.class_names)},
             "labels",
         )
+    if volume.modality == "CT":
+        kwargs["contrast_limits"] = CT_WINDOWS["soft tissue"]
     if volume.channels == 1:
         return array[0], {**kwargs, **place}, "image"
     if volume.channels in (3, 4) and array.dtype == np.uint8:
@@ -78,7 +83,10 @@ def layer_place(layer: Any) -> Place:
         InputError: If the layer has more axes than an image of channels has.
     """
     if getattr(layer, "multiscale", False):
-        raise InputError(f"{layer.name} is a multiscale image.", "Open one of its levels as an image of its own.")
+        raise InputError(
+            f"{layer.name} is a multiscale image.",
+            "Choose Layers > Data > Full size for segmentation, or open one of its levels as an image of its own.",
+        )
     meta = layer.metadata.get(KEY, {})
     axes = len(layer.data.shape)
     channel_axis = axes - 1 if layer.rgb else None
@@ -86,7 +94,10 @@ def layer_place(layer: Any) -> Place:
         channel_axis = 0
     shape = [size for axis, size in enumerate(layer.data.shape) if axis != channel_axis]
     if len(shape) not in (2, 3):
-        raise InputError(f"{layer.name} has {axes} axes.", "Use a 2-D image or a volume, or split the layer first.")
+        raise InputError(
+            f"{layer.name} has {axes} axes.",
+            "Use a 2-D image or a volume, split the layer, or choose Layers > Data > Full size for segmentation.",
+        )
     spatial_dims = len(shape)
     z, y, x = [1] * (3 - spatial_dims) + shape
     grid: Grid | None = meta.get("grid")
@@ -97,13 +108,14 @@ def layer_place(layer: Any) -> Place:
 
 
 def layer_to_volume(layer: Any) -> Volume:
-    """The volume that an image layer shows; reads its voxels.
+    """The volume that an image layer shows; reads its voxels, unless they are very many and lazy.
 
     Raises:
         InputError: If the layer has more axes than an image of channels has.
     """
     place = layer_place(layer)
-    data = np.asarray(layer.data)
+    large = is_lazy(layer.data) and _bytes(layer.data) > LAZY_BYTES
+    data = layer.data if large else np.asarray(layer.data)
     data = data[None] if place.channel_axis is None else np.moveaxis(data, place.channel_axis, 0)
     return Volume(
         data if place.spatial_dims == 3 else data[:, None],
@@ -113,7 +125,37 @@ def layer_to_volume(layer: Any) -> Volume:
         path=place.meta.get("path"),
         header=place.meta.get("header"),
         notes=tuple(place.meta.get("notes", ())),
+        modality=str(place.meta.get("modality", "")),
     )
+
+
+def one_level(layer: Any) -> LayerData:
+    """The finest level of an image of several levels or of needless axes, as a layer that networks can work on.
+
+    Its voxels stay where they are, and lazy.
+
+    Raises:
+        InputError: If it has more axes than an image of channels.
+    """
+    data = layer.data[0] if layer.multiscale else layer.data
+    spatial = data.ndim - bool(layer.rgb)
+    keep = [axis for axis in range(spatial) if data.shape[axis] > 1 or axis >= spatial - 2]
+    if len(keep) > 4:
+        raise InputError(
+            f"{layer.name} has {len(keep)} axes.", "Use a 2-D image or a volume, or split the layer first."
+        )
+    index = tuple(slice(None) if axis in keep or axis >= spatial else 0 for axis in range(data.ndim))
+    kwargs: dict[str, Any] = {"name": f"{layer.name} full size", "rgb": bool(layer.rgb)}
+    for key in ("scale", "translate", "units", "axis_labels"):
+        values = tuple(getattr(layer, key))
+        kwargs[key] = tuple(values[axis] for axis in keep)
+    if len(keep) == 4:
+        kwargs["metadata"] = {KEY: {"spatial_dims": 3}}
+    return data[index], kwargs, "image"
+
+
+def _bytes(data: Any) -> float:
+    return float(np.prod([float(size) for size in data.shape])) * float(np.dtype(data.dtype).itemsize)
 
 
 def mask_to_layer(prediction: Prediction, image: Any) -> LayerData:

@@ -4,5 +4,17 @@ from napari_medattn.data.example import Example
 from napari_medattn.data.formats import read_labels, read_volume, write_labels
 from napari_medattn.data.prepare import Preparation, Prepared, prepare
 from napari_medattn.data.volume import Volume
+from napari_medattn.data.windows import CT_WINDOWS, ct_window
 
-__all__ = ["Example", "Preparation", "Prepared", "Volume", "prepare", "read_labels", "read_volume", "write_labels"]
+__all__ = [
+    "CT_WINDOWS",
+    "Example",
+    "Preparation",
+    "Prepared",
+    "Volume",
+    "ct_window",
+    "prepare",
+    "read_labels",
+    "read_volume",
+    "write_labels",
+]

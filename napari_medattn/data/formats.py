@@ -5,24 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medattn.data import (
-    dicom,
-    metaimage,
-    mgh,
-    nifti,
-    nifti_write,
-    nrrd,
-    nrrd_write,
-    picture,
-    tiff,
-    tiff_write,
-)
+from napari_medattn.data.dicom.files import is_dicom
 from napari_medattn.data.placing import on_grid_of
 from napari_medattn.data.volume import Volume
 from napari_medattn.errors import GeometryError, ReadError, SaveError
@@ -49,28 +39,52 @@ class Format:
 
     name: str
     suffixes: tuple[str, ...]
-    read: Callable[[Path], Volume]
+    read: Callable[..., Volume]
     write_labels: LabelWriter | None = None
     open_values: ValuesWriter | None = None
     read_indices: Callable[[Path], Volume] | None = None
     mask_suffix: str | None = None
 
 
-DICOM = Format("DICOM", (".dcm", ".dicom", ".ima"), dicom.read, dicom.write_labels, mask_suffix=".dcm")
+def _late(module: str, name: str) -> Any:
+    """A function of a format's module, which is imported when it is first called: some libraries load slowly."""
+
+    def call(*arguments: Any) -> Any:
+        return getattr(import_module(f"napari_medattn.data.{module}"), name)(*arguments)
+
+    return call
+
+
+def _format(name: str, suffixes: str, module: str, writer: str = "", *, values: bool = False, indices: bool = False,
+            mask_suffix: str | None = None) -> Format:  # fmt: skip
+    """A format by the module that reads it and the one that writes it, if one does."""
+    return Format(
+        name,
+        tuple(suffixes.split()),
+        _late(module, "read"),
+        _late(writer, "write_labels") if writer else None,
+        _late(writer, "open_values") if values else None,
+        _late(module, "read_indices") if indices else None,
+        mask_suffix,
+    )
+
+
+DICOM = _format("DICOM", ".dcm .dicom .ima", "dicom", "dicom", mask_suffix=".dcm")
 FORMATS = (
-    Format("NIfTI", (".nii.gz", ".nii"), nifti.read, nifti_write.write_labels, nifti_write.open_values),
-    Format("NIfTI or Analyze pair", (".hdr", ".img", ".img.gz"), nifti.read, mask_suffix=".nii.gz"),
-    Format("NRRD", (".seg.nrrd", ".nrrd"), nrrd.read, nrrd_write.write_labels, nrrd_write.open_values),
-    Format("detached NRRD", (".nhdr",), nrrd.read, mask_suffix=".nrrd"),
-    Format("MetaImage", (".mha",), metaimage.read, metaimage.write_labels),
-    Format("detached MetaImage", (".mhd",), metaimage.read, mask_suffix=".mha"),
-    Format("FreeSurfer", (".mgz", ".mgh"), mgh.read, mgh.write_labels),
-    Format("TIFF", (".ome.tif", ".ome.tiff", ".tif", ".tiff"), tiff.read, tiff_write.write_labels,
-           tiff_write.open_values, tiff.read_indices, mask_suffix=".tif"),
-    Format("PNG", (".png",), picture.read, picture.write_labels, read_indices=picture.read_indices),
-    Format("JPEG or BMP", (".jpg", ".jpeg", ".bmp"), picture.read, mask_suffix=".png"),
+    _format("NIfTI", ".nii.gz .nii", "nifti", "nifti_write", values=True),
+    _format("NIfTI or Analyze pair", ".hdr .img .img.gz", "nifti", mask_suffix=".nii.gz"),
+    _format("NRRD", ".seg.nrrd .nrrd", "nrrd", "nrrd_write", values=True),
+    _format("detached NRRD", ".nhdr", "nrrd", mask_suffix=".nrrd"),
+    _format("MetaImage", ".mha", "metaimage", "metaimage"),
+    _format("detached MetaImage", ".mhd", "metaimage", mask_suffix=".mha"),
+    _format("FreeSurfer", ".mgz .mgh", "mgh", "mgh"),
+    _format(
+        "TIFF", ".ome.tif .ome.tiff .tif .tiff", "tiff", "tiff_write", values=True, indices=True, mask_suffix=".tif"
+    ),
+    _format("PNG", ".png", "picture", "picture", indices=True),
+    _format("JPEG or BMP", ".jpg .jpeg .bmp", "picture", mask_suffix=".png"),
     DICOM,
-)  # fmt: skip
+)
 SUFFIXES = tuple(suffix for known in FORMATS for suffix in known.suffixes)
 LABEL_SUFFIXES = tuple(suffix for known in FORMATS if known.write_labels for suffix in known.suffixes)
 VALUE_SUFFIXES = tuple(suffix for known in FORMATS if known.open_values for suffix in known.suffixes)
@@ -84,7 +98,7 @@ def find_format(path: Path | str) -> Format | None:
     path = Path(path)
     name = path.name.lower()
     known = next((known for known in FORMATS if name.endswith(known.suffixes)), None)
-    return DICOM if known is None and dicom.is_dicom(path) else known
+    return DICOM if known is None and is_dicom(path) else known
 
 
 def stem(path: Path | str) -> str:
@@ -121,7 +135,7 @@ def read_volume(path: Path | str, series: int | None = None) -> Volume:
     path = Path(path)
     known = _format_to_read(path)
     if known is DICOM:
-        volume = dicom.read(path, series)
+        volume = DICOM.read(path, series)
         return volume if volume.name != "segmentation" else volume.renamed(stem(path))
     return known.read(path).renamed(stem(path))
 

@@ -144,7 +144,8 @@ def _coloured(series: tifffile.TiffPageSeries, data: NDArray[Any]) -> NDArray[An
     palette = np.asarray(series.keyframe.colormap).T  # (entries, 3), 16 bits
     if not (palette % 257).any() or not (palette & 255).any():
         palette = (palette >> 8).astype(np.uint8)
-    return palette[data]
+    coloured: NDArray[Any] = palette[data]
+    return coloured
 
 
 def _to_array(path: Path, data: Any, axes: str) -> tuple[Any, int, tuple[str, ...]]:

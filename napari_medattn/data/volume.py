@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,19 @@ class Volume:
         move[:3, 3] = [first for first, _, _ in spans]
         z, y, x = array.shape[1:]
         return replace(self, array=array, grid=self.grid.regridded((z, y, x), move), header=None)
+
+    def with_channels(self, channels: Sequence[int]) -> Volume:
+        """The volume with some of its channels, in the order given, from 0.
+
+        Raises:
+            GeometryError: If one is not there.
+        """
+        if not channels or min(channels) < 0 or max(channels) >= self.channels:
+            asked = ", ".join(map(str, channels)) or "none"
+            raise GeometryError(
+                f"{self.name} has the channels 0 to {self.channels - 1}, not {asked}.", "Choose among those."
+            )
+        return replace(self, array=self.array[list(channels)])
 
     def renamed(self, name: str) -> Volume:
         """The same volume under another name."""
