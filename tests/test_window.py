@@ -394,7 +394,7 @@ def test_closing_the_dock_forgets_no_edit_and_stops_the_work(dock, viewer, qtbot
     again = open_dock(viewer)
     choose(again, CHECKPOINT, qtbot)
     assert again.session.case.edited == edited > 0
-    assert again.correct.confirm.text() == "Take back confirmation"
+    assert again.correct.confirm.text() == "Take back"
     assert again.learn.run.isEnabled()
     assert [c.name for c in again.session.checkpoints] == names
 
@@ -403,7 +403,7 @@ def test_the_button_says_what_it_does_to_the_slice_in_view(dock, viewer, qtbot):
     segment(dock, qtbot)
     viewer.dims.set_current_step(0, 10)
     dock.correct.confirm.click()
-    assert dock.correct.confirm.text() == "Take back confirmation"
+    assert dock.correct.confirm.text() == "Take back"
     viewer.dims.set_current_step(0, 11)
     assert dock.correct.confirm.text() == "Confirm slice"
     viewer.dims.ndisplay = 3

@@ -36,7 +36,7 @@ class TestRemoved:
         qtbot.waitUntil(lambda: not viewer.layers, timeout=PATIENCE)
         assert full.correct.tools.preview_shown is None
 
-    @pytest.mark.parametrize("first", range(5))
+    @pytest.mark.parametrize("first", range(6))
     def test_in_whatever_order(self, full, viewer, qtbot, first):
         layers = list(viewer.layers)
         for layer in layers[first:] + layers[:first]:

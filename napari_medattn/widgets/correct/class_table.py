@@ -26,6 +26,7 @@ from napari_medattn.errors import MedAttnError
 from napari_medattn.layerdata import KEY
 from napari_medattn.widgets.case import Case
 from napari_medattn.widgets.correct.classes import Classes
+from napari_medattn.widgets.correct.menu_button import menu_button
 from napari_medattn.widgets.jobs import Job, Jobs, Steps
 from napari_medattn.widgets.parts import MessageLine, fit_rows
 from napari_medattn.widgets.session import Session
@@ -248,14 +249,9 @@ class ClassTable(QTableWidget):
             self.rename(label, item.text())
 
     def _menu_button(self) -> QToolButton:
-        made = QToolButton()
-        made.setText("Class")
-        made.setAccessibleName("change classes")
-        made.setToolTip("Add a class; rename, recolour, move or merge the one that is chosen.")
-        made.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-        menu = QMenu(made)
-        menu.aboutToShow.connect(lambda: self.fill_menu(menu))
-        made.setMenu(menu)
+        tip = "Add a class; rename, recolour, move or merge the one that is chosen."
+        made = menu_button("Class", "change classes", tip)
+        made.menu().aboutToShow.connect(lambda: self.fill_menu(made.menu()))
         return made
 
     def _show_menu(self, at: Any) -> None:

@@ -6,14 +6,20 @@ from typing import Any
 
 from napari.layers import Image
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QCheckBox, QMenu, QToolButton, QWidget
+from qtpy.QtWidgets import QCheckBox, QMenu, QWidget
 
 from napari_medattn.widgets.case import Case
+from napari_medattn.widgets.correct.menu_button import menu_button
 from napari_medattn.widgets.correct.standing import add_overlay
 from napari_medattn.widgets.correct.where import SELECTION, VOLUME, chosen_box
 from napari_medattn.widgets.look.layers import remove_present
-from napari_medattn.widgets.parts import button, column, row
+from napari_medattn.widgets.parts import MessageLine, button, column, row
 from napari_medattn.widgets.session import Session
+
+_TIP = "The slice in view is right as it is: it counts as truth for Learn (Alt+C)."
+_BACK = "The slice in view is confirmed; take that back (Alt+C)."
+_NO_SLICE = "The 3-D view shows no slice: switch the viewer to 2-D."
+_PLACES = (("the selection", SELECTION, "Alt+B"), ("the case", VOLUME, "Alt+Shift+C"))
 
 
 class Confirming(QWidget):
@@ -21,27 +27,26 @@ class Confirming(QWidget):
 
     Args:
         session: The dock's session.
+        message: Where to say what happened.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, message: MessageLine) -> None:
         super().__init__()
-        self.session = session
+        self.session, self.message = session, message
         self.overlay: Image | None = None
         self._overlay_of: Case | None = None
-        self.slice = button(
-            "Confirm slice", "The slice in view is right as it is: it counts as truth for Learn (Alt+C)."
+        self.slice = button("Confirm slice", _TIP)
+        self.more = menu_button(
+            "more",
+            "confirm more",
+            "Confirm the selection (Alt+B) or the whole case (Alt+Shift+C), or take that back.",
         )
-        self.more = QToolButton()
-        self.more.setText("more")
-        self.more.setAccessibleName("confirm more")
-        self.more.setToolTip("Confirm the selection or the whole case, or take that back.")
-        self.more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-        menu = QMenu(self.more)
-        menu.aboutToShow.connect(lambda: self.fill_menu(menu))
-        self.more.setMenu(menu)
-        self.show_standing = QCheckBox("show")
+        self.more.menu().aboutToShow.connect(lambda: self.fill_menu(self.more.menu()))
+        self.show_standing = QCheckBox("show edits")
         self.show_standing.setAccessibleName("show edited and confirmed voxels")
-        self.show_standing.setToolTip("Show what is edited (orange), confirmed (green) and untouched (grey).")
+        self.show_standing.setToolTip(
+            "Show what is edited (orange) and untouched (grey), and what is confirmed (green), edited or not."
+        )
         column(self, row(self.slice, self.more, self.show_standing, stretch=0)).setContentsMargins(0, 0, 0, 0)
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
@@ -82,10 +87,16 @@ class Confirming(QWidget):
             self._name()
 
     def confirm(self, where: str) -> None:
-        """Confirm the selection or the whole mask, or take it back, see `where`."""
+        """Confirm the selection or the whole mask, or take it back, see `where`; says which."""
         case = self.session.case
-        if case is not None and case.mask is not None:
-            case.confirm(chosen_box(case, where))
+        if case is None or case.mask is None:
+            return
+        if where == SELECTION and self._shows_no_slice():
+            self.message.say(_NO_SLICE)
+            return
+        now = case.confirm(chosen_box(case, where))
+        name = next(name for name, one, _ in _PLACES if one == where)
+        self.message.say(f"Confirmed {name}." if now else f"Took back the confirmation of {name}.")
 
     def fill_menu(self, menu: QMenu) -> None:
         """Offer what can be confirmed or taken back."""
@@ -93,21 +104,25 @@ class Confirming(QWidget):
         case = self.session.case
         if case is None or case.mask is None:
             return
-        places = [("the case", VOLUME)]
-        if self.session.viewer.dims.ndisplay == 2 or case.mask.ndim == 2:
-            places.insert(0, ("the selection", SELECTION))
-        for name, where in places:
+        for name, where, keys in _PLACES:
+            if where == SELECTION and self._shows_no_slice():
+                continue
             done = case.is_confirmed(chosen_box(case, where))
             words = f"Take back the confirmation of {name}" if done else f"Confirm {name}"
-            menu.addAction(words, lambda where=where: self.confirm(where))
+            menu.addAction(f"{words} ({keys})", lambda where=where: self.confirm(where))
+
+    def _shows_no_slice(self) -> bool:
+        mask = self.session.case.mask if self.session.case is not None else None
+        return self.session.viewer.dims.ndisplay == 3 and mask is not None and mask.ndim == 3
 
     def _name(self, event: Any = None) -> None:
         """The button says what it will do to the slice in view; in 3-D there is none."""
         case = self.session.case
-        ready = case is not None and case.mask is not None and self.session.viewer.dims.ndisplay == 2
+        ready = case is not None and case.mask is not None and not self._shows_no_slice()
         self.slice.setEnabled(ready)
         done = ready and case is not None and case.slice_is_confirmed()
-        self.slice.setText("Take back confirmation" if done else "Confirm slice")
+        self.slice.setToolTip(_NO_SLICE if self._shows_no_slice() else _BACK if done else _TIP)
+        self.slice.setText("Take back" if done else "Confirm slice")
 
     def _turn(self, on: bool) -> None:
         case = self.session.case

@@ -62,6 +62,7 @@ class FiguresPanel(QWidget):
             "reference",
             "Compare the mask with another labels layer of its shape: Dice, IoU and HD95 per class, while you work.",
         )
+        self.reference.addItem(_NONE, None)
         self.label = QLabel()
         self.label.setWordWrap(True)
         self.table = QTableWidget(0, 4)

@@ -42,7 +42,7 @@ class CorrectPanel(QWidget):
         self.table = ClassTable(session, jobs, self.message)
         self.range_brush = RangeBrush(session, self.message)
         self.tools = Tools(session, jobs, self.message)
-        self.confirming = Confirming(session)
+        self.confirming = Confirming(session, self.message)
         self.confirm = self.confirming.slice
         self.review = Review(session, jobs, self.message)
         self.figures = FiguresPanel(session, jobs, self.message)
@@ -104,7 +104,7 @@ class CorrectPanel(QWidget):
 
     def close(self) -> bool:
         """Let go of the viewer, and take away what was only shown."""
-        for part in (self.keeper, self.range_brush, self.tools, self.confirming, self.figures):
+        for part in (self.keeper, self.range_brush, self.tools, self.confirming, self.review, self.figures):
             part.close()
         return True
 

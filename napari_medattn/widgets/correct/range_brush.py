@@ -136,5 +136,5 @@ def _limit(name: str) -> QDoubleSpinBox:
     made.setAccessibleName(name)
     made.setToolTip(f"The {name} that may change.")
     made.setRange(-_FAR, _FAR)
-    made.setMinimumWidth(70)
+    made.setStyleSheet("QDoubleSpinBox { min-width: 60px; }")  # napari's own would not fit beside the other
     return made

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from qtpy.QtWidgets import QLabel, QWidget
+from qtpy.QtGui import QAction
+from qtpy.QtWidgets import QLabel, QMenu, QWidget
 
-from napari_medattn.correct.queue import Evidence, Place
+from napari_medattn.correct.queue import Evidence, Place, Weights
 from napari_medattn.events import Progress
 from napari_medattn.layerdata import layer_to_volume
 from napari_medattn.widgets.case import Case
+from napari_medattn.widgets.correct.menu_button import menu_button
+from napari_medattn.widgets.correct.place_mark import PlaceMark
 from napari_medattn.widgets.jobs import Job, Jobs, Steps
 from napari_medattn.widgets.parts import MessageLine, ProgressLine, button, column, row
 from napari_medattn.widgets.session import Session
+
+_TIP = "Go to the next slice that is likely wrong (Alt+N)."
+_ONE_SLICE = "A 2-D image is one slice: there is no next one."
+_EXTRA = 0.25  # weight of each further sign, as it was measured
+_MIRRORED = (1, 2)  # axes along which scans are mirrored, as it was measured
 
 
 class Review(QWidget):
@@ -35,15 +44,18 @@ class Review(QWidget):
         self._evidence: Evidence | None = None
         self._judged: Any = None  # the prediction that the evidence speaks of
         self._job: Job | None = None
-        self.next_button = button("Next doubtful", "Go to the next slice that is likely wrong (Alt+N).")
+        self.mark = PlaceMark(session)
+        self.next_button = button("Next doubtful", _TIP)
         self.previous_button = button("Previous", "Go back to the one before (Alt+P).")
         self.done_button = button("Done", "This slice is right now: confirm it and go to the next (Alt+D).")
         self.stop = button("Cancel", "Stop looking for doubtful slices.")
+        self.more = menu_button("more", "options of the queue", "What to look for, and whether the place is framed.")
+        self.framed, self.mirrored, self.attended = self._options(self.more.menu())
         self.label, self.progress = QLabel(), ProgressLine()
         self.label.setWordWrap(True)
         layout = column(
             self,
-            row(self.next_button, self.previous_button, self.done_button, self.stop, stretch=0),
+            row(self.next_button, self.previous_button, self.done_button, self.more, self.stop, stretch=0),
             self.label,
             self.progress,
         )
@@ -72,14 +84,21 @@ class Review(QWidget):
         mask = case.mask if case is not None else None
         if case is not self._case or mask is not self._mask:
             self._stop()
+            if case is not self._case and case is not None:
+                case.image_swapped.connect(self._forget)
             self.places, self.at, self._case, self._mask, self._evidence = (), -1, case, mask, None
         volume = mask is not None and mask.ndim == 3
         self.next_button.setEnabled(volume and not self.busy)
+        self.next_button.setToolTip(_ONE_SLICE if mask is not None and not volume else _TIP)
+        self.more.setEnabled(volume)
         self.previous_button.setEnabled(self.at > 0 and not self.busy)
         self.done_button.setEnabled(self.place is not None and not self.busy)
+        self.more.setVisible(not self.busy)  # there is no room for both
         self.stop.setVisible(self.busy)
         place = self.place
         self.label.setVisible(place is not None)
+        if place is None or not self.framed.isChecked():
+            self.mark.hide(later=True)
         if place is not None:
             self.label.setText(
                 f"doubtful {self.at + 1}/{len(self.places)}: slice {place.index}, {place.reason}, "
@@ -131,7 +150,12 @@ class Review(QWidget):
         labels, log, axis = case.watch.labels, case.watch.log, case.axis_in_view()
         known = self._known(case)
         judged = case.prediction
-        own = predictor if predictor is not None and predictor.card.class_names == case.scheme else None
+        own = predictor if predictor is not None and tuple(predictor.card.class_names) == case.scheme else None
+        flips = _MIRRORED if self.mirrored.isChecked() else ()
+        attended = self.attended.isChecked()
+        weights = Weights(disagreement=_EXTRA if flips else 0.0, attention=_EXTRA if attended else 0.0)
+        if own is None and known is None and (flips or attended):
+            self.message.say("Mirrored runs and attention need the network that made the mask: choose it above.")
 
         def steps() -> Steps:
             from napari_medattn.correct.queue import evidence_steps, rank
@@ -139,11 +163,13 @@ class Review(QWidget):
             yield
             evidence = known
             if evidence is None and own is not None:
-                evidence = yield from evidence_steps(layer_to_volume(case.image), own, flips=())
+                site = next((key for key, one in own.sites.items() if one.spatial), None) if attended else None
+                volume = layer_to_volume(case.image)
+                evidence = yield from evidence_steps(volume, own, flips=flips, attention=site)
             trusted = log.trusted(labels)
             right = _confirmed_slices(log.confirmed(labels), axis) if log.confirmations else []
             yield
-            return evidence, rank(labels, evidence, axis=axis, trusted=trusted, done=right)
+            return evidence, rank(labels, evidence, axis=axis, trusted=trusted, done=right, weights=weights)
 
         def found(outcome: tuple[Evidence | None, tuple[Place, ...]]) -> None:
             if self._job is not job:
@@ -177,13 +203,58 @@ class Review(QWidget):
             self._stop()
             self.message.say("Cancelled; the queue is as it was.")
 
+    def close(self) -> bool:
+        """Let go of the viewer."""
+        if self._job is not None:
+            self._job.cancel()
+        self.mark.close()
+        return True
+
+    def _options(self, menu: QMenu) -> tuple[QAction, QAction, QAction]:
+        menu.setToolTipsVisible(True)
+        made = []
+        for text, tip, on, changed in (
+            ("Frame the place", "Draw a light frame around where to look first.", True, self._reframe),
+            (
+                "Also where mirrored runs disagree",
+                "Runs the network on the mirrored scan too, twice. Measured: two more runs, and no better an order.",
+                False,
+                self._forget,
+            ),
+            (
+                "Also attention outside the object",
+                "Measured: a little better on one set of scans, no better on another, and alone worse than chance.",
+                False,
+                self._forget,
+            ),
+        ):
+            action = menu.addAction(text)
+            action.setCheckable(True)
+            action.setChecked(on)
+            action.setToolTip(tip)
+            action.toggled.connect(changed)
+            made.append(action)
+        return made[0], made[1], made[2]
+
+    def _forget(self, event: Any = None) -> None:
+        """What was found does not hold any more: the next step looks anew."""
+        self._stop()
+        self.places, self.at, self._evidence = (), -1, None
+        self.refresh()
+
+    def _reframe(self, on: bool) -> None:
+        if on and self.place is not None and self._case is not None:
+            self.mark.show(self._case, self.place)
+        self.refresh()
+
     def _known(self, case: Case) -> Evidence | None:
         """What is known of the mask's doubts without running the network."""
         assert case.mask is not None
         prediction = case.prediction
         if self._evidence is not None and self._judged is prediction:
             return self._evidence
-        if prediction is None or prediction.uncertainty is None:
+        more = self.mirrored.isChecked() or self.attended.isChecked()
+        if more or prediction is None or prediction.uncertainty is None:
             return None
         fits = prediction.uncertainty.shape == case.mask.data.shape and prediction.class_names == case.scheme
         return Evidence(prediction.uncertainty) if fits else None
@@ -209,17 +280,29 @@ class Review(QWidget):
         assert case is not None
         assert case.mask is not None
         viewer, mask = self.session.viewer, case.mask
+        before = (viewer.dims.ndisplay, viewer.dims.order)
         viewer.dims.ndisplay = 2
         ahead = viewer.dims.ndim - mask.ndim
         axis = ahead + place.axis
         if axis in viewer.dims.displayed:
             viewer.dims.order = (*range(ahead), axis, *(n for n in range(ahead, viewer.dims.ndim) if n != axis))
         middle = [(side.start + side.stop - 1) / 2 for side in place.box]
-        world = np.asarray(mask.data_to_world(middle), float)
-        viewer.dims.set_point(axis, float(world[place.axis]))
-        viewer.camera.center = tuple(world[-3:]) if len(world) >= 3 else (0.0, *world)
+        world = np.zeros(viewer.dims.ndim)
+        world[ahead:] = mask.data_to_world(middle)
+        viewer.dims.set_point(axis, float(world[axis]))
+        turned = before != (viewer.dims.ndisplay, viewer.dims.order)
+        if turned or not _in_window(mask, place, [n - ahead for n in viewer.dims.displayed]):
+            viewer.camera.center = (0.0, *(float(world[n]) for n in viewer.dims.displayed))
         viewer.layers.selection.active = mask
+        if self.framed.isChecked():
+            self.mark.show(case, place)
         self.refresh()
+
+
+def _in_window(mask: Any, place: Place, axes: Sequence[int]) -> bool:
+    """Whether the window shows all of a place, so that the view need not jump."""
+    low, high = mask.corner_pixels
+    return all(low[n] <= place.box[n].start and place.box[n].stop - 1 <= high[n] for n in axes)
 
 
 def _confirmed_slices(confirmed: Any, axis: int) -> list[int]:

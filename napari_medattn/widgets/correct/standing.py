@@ -63,5 +63,8 @@ def add_overlay(case: Case) -> Image:
         metadata={KEY: {"kind": "standing", "record": {}}},
         **kwargs,
     )
-    case.viewer.layers.selection.active = active
+    layers = case.viewer.layers
+    if case.mask is not None and case.mask in layers:  # what is painted stays in view
+        layers.move(layers.index(layer), layers.index(case.mask))
+    layers.selection.active = active
     return layer

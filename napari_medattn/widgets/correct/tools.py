@@ -24,7 +24,6 @@ _PLACES = {
     "selection": SELECTION,
     "3-D": VOLUME,
 }
-_SIZES = {SLICE: "mm²", SELECTION: "mm² or mm³", VOLUME: "mm³"}
 
 
 class Tools(QWidget):
@@ -108,6 +107,7 @@ class Tools(QWidget):
         if case is None or case.mask is None or self.busy:
             return
         self._take_away()
+        self._chosen()  # a selection may have been drawn meanwhile
         if self.recipe.clicks:
             self._armed, self._mode_before = (case, case.mask, self.recipe), str(case.mask.mode)
             self.session.viewer.layers.selection.active = case.mask  # a click draws nothing in another layer
@@ -271,7 +271,7 @@ class Tools(QWidget):
         for widget in (self.amount, self.amount_name):
             widget.setVisible(amount is not None)
         if amount is not None:
-            self.amount_name.setText(amount[0].format(size=_SIZES[where]))
+            self.amount_name.setText(amount[0].format(size=self._size()))
         if amount is not None and self._amount_of is not self.recipe:
             self._amount_of = self.recipe
             self.amount.setDecimals(0 if isinstance(amount[1], int) else 1)
@@ -283,6 +283,14 @@ class Tools(QWidget):
             self._take_away()
             self.message.say("")
         self._refresh()
+
+    def _size(self) -> str:
+        """The unit of what the tool looks at: an area where that is one slice."""
+        case, where = self.session.case, self.where.currentData()
+        if case is None or case.mask is None:
+            return "mm²" if where == SLICE else "mm³"
+        thick = [side.stop - side.start for side in chosen_box(case, where)]
+        return "mm³" if len(thick) == 3 and min(thick) > 1 else "mm²"
 
     def _refresh(self) -> None:
         case = self.session.case
