@@ -1,6 +1,6 @@
 """Choices of learning from corrections: the recipe, the opinion on untouched voxels, the anchor, the method.
 
-    python benchmarks/finetune.py FOLDER_OF_MSD_HIPPOCAMPUS recipes|opinion|anchor|methods
+    python benchmarks/finetune.py FOLDER_OF_MSD_HIPPOCAMPUS recipes|opinion|anchor|methods [NETWORK,NETWORK]
 
 Three slices of a held-out case are corrected in one of two ways: *edits*, only the voxels that were wrong count, as
 after painting; *slices*, all voxels of the slices count, as after confirming them. The shipped checkpoint learns from
@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from rich.console import Console
@@ -26,8 +27,10 @@ from napari_medattn.training.folder import DataFolder
 from napari_medattn.training.learn import LearnPlan, learn
 from napari_medattn.training.loop import TrainingConfig
 from napari_medattn.training.plan import ADAPTER_RATE, GENTLE, RATE, opinion_for, own_recipe
+from napari_medattn.training.statistics import batch_norms
 
 STEPS, CASES, ELSEWHERE = 40, 2, (5, 6)
+NETWORKS = "hippocampus-dae-former,hippocampus"
 GENERAL = Recipe(learning_rate=RATE, warm_up=0.05, dice_weight=0.0)
 
 
@@ -43,42 +46,40 @@ class Choice:
     method: str = "whole"
 
 
-def recipes() -> Iterator[Choice]:
+def recipes(networks: list[str]) -> Iterator[Choice]:
     """The general recipe, the same with the network's own terms, the network's own with a tenth of its rate."""
-    for network in ("hippocampus-dae-former", "hippocampus-self-guided", "hippocampus-medt", "hippocampus"):
+    for network in networks:
         own = own_recipe(load_checkpoint(network).card)
-        yield Choice(network, "general", GENERAL, 10.0)
+        yield Choice(network, "general", GENERAL, None)
         if own.terms:
-            yield Choice(network, "general + own terms", replace(GENERAL, terms=own.terms), 10.0)
-        yield Choice(network, "own, rate / 10", replace(own, learning_rate=own.learning_rate / 10, warm_up=0.05), 10.0)
+            yield Choice(network, "general + own terms", replace(GENERAL, terms=own.terms), None)
+        yield Choice(network, "own, rate / 10", replace(own, learning_rate=own.learning_rate / 10, warm_up=0.05), None)
 
 
-def opinion() -> Iterator[Choice]:
+def opinion(networks: list[str]) -> Iterator[Choice]:
     """How strongly untouched voxels are held to the parent's opinion; None: by the agreement."""
-    for network in ("hippocampus-dae-former", "hippocampus"):
+    for network in networks:
         for strength in (0.0, 1.0, 3.0, 10.0, None):
             title = "by agreement" if strength is None else f"{strength:g}"
             yield Choice(network, title, GENERAL, strength)
 
 
-def anchor() -> Iterator[Choice]:
-    """How strongly weights are pulled to the parent's, with and without its opinion."""
-    for network in ("hippocampus-dae-former", "hippocampus"):
-        for strength in (0.0, 0.01, 0.1, 1.0):
-            for held in (0.0, None):
-                title = f"{strength:g}, {'no opinion' if held == 0 else 'opinion by agreement'}"
-                yield Choice(network, title, GENERAL, held, strength)
+def anchor(networks: list[str]) -> Iterator[Choice]:
+    """How strongly weights are pulled to the parent's."""
+    for network in networks:
+        for strength in (0.0, 0.1, 1.0, 10.0):
+            yield Choice(network, f"{strength:g}", GENERAL, None, strength)
 
 
-def methods() -> Iterator[Choice]:
+def methods(networks: list[str]) -> Iterator[Choice]:
     """What of the network learns."""
-    for network in ("hippocampus-dae-former", "hippocampus"):
+    for network in networks:
         yield Choice(network, "whole", GENERAL, None)
         yield Choice(network, "decoder", GENERAL, None, method="decoder")
         for rate in (RATE, ADAPTER_RATE):
             recipe = replace(GENERAL, learning_rate=rate)
             yield Choice(network, f"adapters, rate {rate:g}", recipe, None, method="adapters")
-        if network != "hippocampus-dae-former":
+        if batch_norms(load_checkpoint(network).build()):
             yield Choice(network, "statistics", GENERAL, None, method="statistics")
 
 
@@ -104,9 +105,9 @@ def run(choice: Choice, kind: str, cases: list[Example], elsewhere: list[Example
     """One row of the table."""
     parent = load_checkpoint(choice.network)
     rows = []
-    there = np.mean([mean_dice(segment(e.volume, parent).labels, e.labels) for e in elsewhere])
+    there = np.mean([mean_dice(guess_of(choice.network, e), e.labels) for e in elsewhere])
     for truth in cases:
-        guess = segment(truth.volume, parent).labels
+        guess = guess_of(choice.network, truth)
         example, others = corrected(truth, guess, kind)
         agreement = 0.0 if kind == "edits" else float(np.mean((guess == example.labels)[example.counts()]))
         config = TrainingConfig(
@@ -133,12 +134,18 @@ def run(choice: Choice, kind: str, cases: list[Example], elsewhere: list[Example
     ]
 
 
+@cache
+def guess_of(network: str, example: Example) -> np.ndarray:
+    """What a shipped checkpoint says."""
+    return segment(example.volume, load_checkpoint(network)).labels
+
+
 def held_out(parent: Checkpoint) -> list[str]:
     """Cases that the checkpoint never saw."""
     return list(parent.card.training["validation_cases"])
 
 
-def main(folder: str, what: str) -> None:
+def main(folder: str, what: str, networks: list[str]) -> None:
     """Run the comparison and print the table."""
     data = DataFolder.open(folder)
     names = held_out(load_checkpoint("hippocampus"))
@@ -146,7 +153,7 @@ def main(folder: str, what: str) -> None:
     elsewhere = [data.example(names[number]) for number in ELSEWHERE]
     table = Table("network", what, "corrected", "other slices", "other cases", "agreement")
     console = Console(width=120)
-    for choice in {"recipes": recipes, "opinion": opinion, "anchor": anchor, "methods": methods}[what]():
+    for choice in {"recipes": recipes, "opinion": opinion, "anchor": anchor, "methods": methods}[what](networks):
         for kind in ("edits", "slices"):
             row = run(choice, kind, cases, elsewhere)
             print(" | ".join(row), file=sys.stderr, flush=True)
@@ -157,4 +164,4 @@ def main(folder: str, what: str) -> None:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as home:
         os.environ["MEDATTN_HOME"] = home
-        main(sys.argv[1], sys.argv[2])
+        main(sys.argv[1], sys.argv[2], (sys.argv[3] if len(sys.argv) > 3 else NETWORKS).split(","))

@@ -12,7 +12,7 @@ from napari_medattn.data import Example, Preparation, Prepared, prepare
 from napari_medattn.data.prepare import resample
 from napari_medattn.errors import TrainingError
 
-__all__ = ["Example", "TrainingCase", "case_of", "prepare_example"]
+__all__ = ["Example", "TrainingCase", "case_of", "check_labels", "prepare_example"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ def prepare_example(example: Example, how: Preparation, num_classes: int) -> Tra
     Raises:
         TrainingError: If it holds a label that the network has no class for.
     """
-    _check_labels(example, num_classes)
+    check_labels(example, num_classes)
     return case_of(example, prepare(example.volume, how), num_classes)
 
 
@@ -48,14 +48,19 @@ def case_of(example: Example, prepared: Prepared, num_classes: int) -> TrainingC
     Raises:
         TrainingError: If it holds a label that the network has no class for.
     """
-    _check_labels(example, num_classes)
+    check_labels(example, num_classes)
     weights = np.ones(example.labels.shape) if example.weights is None else np.asarray(example.weights)
     labels = prepared.turn.apply(np.clip(example.labels, 0, num_classes - 1)[None])[0]
     on_grid = _onto_grid(labels, prepared.turn.apply(weights[None])[0], prepared.array.shape[1:])
     return TrainingCase(example.volume.name, prepared.array, *on_grid)
 
 
-def _check_labels(example: Example, num_classes: int) -> None:
+def check_labels(example: Example, num_classes: int) -> None:
+    """Refuse labels that a network has no class for, where they count.
+
+    Raises:
+        TrainingError: Naming one of them.
+    """
     counted = example.labels[example.counts()]
     if counted.size and (counted.min() < 0 or counted.max() >= num_classes):
         wrong = int(counted.min() if counted.min() < 0 else counted.max())

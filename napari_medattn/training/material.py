@@ -15,7 +15,7 @@ from napari_medattn.events import Progress
 from napari_medattn.inference import Predictor
 from napari_medattn.store import Card
 from napari_medattn.training.agreeing import agreeing, apart, without
-from napari_medattn.training.examples import TrainingCase, case_of
+from napari_medattn.training.examples import TrainingCase, case_of, check_labels
 from napari_medattn.training.fitting import check_fit
 from napari_medattn.training.plan import LearnPlan
 from napari_medattn.training.scoring import Reference
@@ -91,6 +91,7 @@ def gather_steps(
         )
     for example in (*examples, *earlier, *held_out):
         predictor.check(example.volume)
+        check_labels(example, len(card.class_names))
     if not plan.accept_mismatch:
         check_fit(card, [*examples, *earlier, *held_out])
     clean, notes = agreeing([*earlier, *examples])
