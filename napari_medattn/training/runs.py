@@ -109,6 +109,8 @@ class RunFolder:
         """Note what is planned; leftovers of a run that came to nothing go."""
         if not self.resume:
             self.log.unlink(missing_ok=True)
+        for leftover in self.path.glob(".saving-*"):  # of a process that was killed while it wrote
+            leftover.unlink(missing_ok=True)
         with atomic_write(self.plan) as temporary:
             temporary.write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
 
