@@ -88,15 +88,17 @@ def apply(proposal: Proposal, labels: Labels, log: EditLog, *, over_trusted: boo
 
 
 def _edit(proposal: Proposal, labels: Labels, box: tuple[slice, ...], changes: NDArray[np.bool_]) -> Edit | None:
-    found = np.nonzero(changes)
-    if not found[0].size:
+    places = np.flatnonzero(changes)
+    if not places.size:
         return None
-    places = np.ravel_multi_index(tuple(axis + s.start for axis, s in zip(found, box, strict=True)), labels.shape)
+    if changes.shape != labels.shape:
+        found = np.unravel_index(places, changes.shape)
+        places = np.ravel_multi_index(tuple(axis + s.start for axis, s in zip(found, box, strict=True)), labels.shape)
     return Edit(
         labels.shape,
         as_places(places, labels.shape),
-        labels[box][found],
-        fitted(proposal.labels[found], labels.dtype),
+        labels[box][changes],
+        fitted(proposal.labels[changes], labels.dtype),
         proposal.tool,
         human=False,
     )

@@ -18,6 +18,7 @@ Box = tuple[slice, ...]
 Labels = NDArray[np.integer]
 Places = NDArray[np.integer]
 
+_DENSE = 32  # a step that changed more than this part of the mask is dense
 _PROBES = 1024  # voxels of a large step that are looked at to tell whether it stands
 
 
@@ -65,8 +66,20 @@ class Edit:
     @cached_property
     def box(self) -> Box:
         """Bounding box of the changed voxels."""
+        if self.count * _DENSE > np.prod(self.shape, dtype=np.int64):
+            return self._box_of_many()
         found = np.unravel_index(self.places, self.shape)
         return tuple(slice(int(axis.min()), int(axis.max()) + 1) for axis in found)
+
+    def _box_of_many(self) -> Box:
+        """The bounding box, quicker where a good part of the mask changed."""
+        touched = np.zeros(self.shape, bool)
+        touched.reshape(-1)[self.places] = True
+        sides = []
+        for axis in range(touched.ndim):
+            used = np.flatnonzero(touched.any(axis=tuple(other for other in range(touched.ndim) if other != axis)))
+            sides.append(slice(int(used[0]), int(used[-1]) + 1))
+        return tuple(sides)
 
     @property
     def changed(self) -> NDArray[np.bool_]:

@@ -19,13 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medattn.layerdata import KEY
-from napari_medattn.store.edit import common_places, fitted, overlap
+from napari_medattn.store.edit import common_places, fitted, overlap, put_values
 from napari_medattn.store.edits import Edit, EditLog, Labels
 from napari_medattn.widgets.layer_history import LayerHistory
 
 _LOG, _LOG_OF = "edits", "edits_of"
 _HANDS = ("paint", "erase", "fill", "polygon")  # napari's tools that a person draws with
 _REFUSED = 100  # as many steps as napari can redo
+LARGE = 2**20  # voxels; of larger steps napari's history would keep 25 bytes a voxel, and take seconds over it
 
 
 class EditWatch:
@@ -91,11 +92,17 @@ class EditWatch:
             self._tool, self._known = None, None
 
     def write(self, edit: Edit) -> None:
-        """Make a tool's step in the layer.
+        """Make a tool's step in the layer; a large one is kept by the log alone, and napari's history starts anew.
 
         Raises:
             InputError: If the mask cannot hold its labels.
         """
+        if edit.count > LARGE:
+            self.flush()
+            self._move(edit, edit.after)
+            self.log.append(edit)
+            self._on_change()
+            return
         with self.machine(edit.tool):
             self._known = edit
             self._put(edit, edit.after)
@@ -137,13 +144,28 @@ class EditWatch:
     def _move(self, edit: Edit, values: Labels) -> None:
         self._moving = True
         try:
-            with self.layer.block_history():
-                self._put(edit, values)
+            if edit.count > LARGE:
+                self._overwrite(edit, values)
+            else:
+                with self.layer.block_history():
+                    self._put(edit, values)
         finally:
             self._moving = False
 
     def _put(self, edit: Edit, values: Labels) -> None:
         self.layer.data_setitem(np.unravel_index(edit.places, edit.shape), fitted(values, self.labels.dtype))
+
+    def _overwrite(self, edit: Edit, values: Labels) -> None:
+        """Write into the array itself; what napari remembers of steps before would be wrong now, and is forgotten."""
+        put_values(self.labels, edit.places, fitted(values, self.labels.dtype))
+        self._pending, self._refused = [], []
+        self._history.forget()
+        editable, mode = self.layer.editable, self.layer.mode
+        self.layer.editable = True
+        self.layer.editable = False  # this is how napari forgets
+        self.layer.editable = editable
+        self.layer.mode = mode
+        self.layer.refresh()
 
     def _painted(self, event: Any) -> None:
         edit = self._heard(event.value)
