@@ -1,7 +1,7 @@
 """Windows of Hounsfield units in which radiologists look at CT.
 
-Width and level as radiology teaching gives them (https://radiopaedia.org/articles/windowing-ct): a window of width W and
-level L shows L - W/2 to L + W/2.
+Width W and level L as radiology teaching gives them (https://radiopaedia.org/articles/windowing-ct); a window shows
+L - W/2 to L + W/2.
 """
 
 from __future__ import annotations

@@ -104,7 +104,9 @@ def _whole(path: Path, header: Any, key: str, default: int | None) -> int:
     except (TypeError, ValueError):
         value = None
     if value is None or not 0 < value <= _MOST_FRAMES:
-        raise ReadError(f"{path.name} has no usable {key}.", "Export it anew.")
+        raise ReadError(
+            f"{path.name} has no usable {key}.", "It was cut off or is damaged: copy it again, or remove it."
+        )
     return value
 
 

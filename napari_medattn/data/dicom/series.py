@@ -76,7 +76,7 @@ def series_of(path: Path, files: Sequence[Path]) -> list[Series]:
         header = read_header(file)
         if header.get("Modality") == "SEG" and len(files) > 1:
             segmentations += 1
-        if header.get("Rows") is None or header.get("Modality") in ("SEG", "RTDOSE"):
+        if header.get("Modality") in ("SEG", "RTDOSE") or (header.get("Rows") is None and not _is_image(header)):
             continue
         found = frames_of(file, header)
         key = (
@@ -92,6 +92,12 @@ def series_of(path: Path, files: Sequence[Path]) -> list[Series]:
         raise ReadError(f"{path.name} holds {what}.", "Choose the folder of a scan.")
     every = [_series(headers[key], tuple(one)) for key, found in groups.items() for one in found]
     return sorted(every, key=lambda one: (one.number, -len(one.frames)))
+
+
+def _is_image(header: Any) -> bool:
+    """Whether a file is meant to hold an image, also if it was cut off before it says of which size."""
+    kind = getattr(header, "file_meta", {}).get("MediaStorageSOPClassUID") or header.get("SOPClassUID")
+    return kind is not None and "Image Storage" in kind.name
 
 
 def _put(directions: list[list[Frame]], frame: Frame) -> None:

@@ -104,7 +104,7 @@ def _steps(
         return tuple(planes), whole / (count - 1), (), False
     multiples = np.rint(gaps / gaps.min())
     missing = int(multiples.sum()) - (count - 1)
-    fits = (np.abs(gaps - multiples * whole @ across / multiples.sum()) < _WHOLE * gaps.min()).all()
+    fits = (np.abs(gaps - multiples * gaps.sum() / multiples.sum()) < _WHOLE * gaps.min()).all()
     if fits and 0 < missing <= count:
         slots: list[tuple[Frame, ...] | None] = []
         for plane, wide in zip(planes, [*multiples, 1], strict=True):
