@@ -315,11 +315,15 @@ class TestDamage:
             store.find(entry.name[:8])
 
     @pytest.mark.parametrize("which", ["entry", "image"])
-    def test_adding_it_again_mends_it(self, store, which):
-        entry = store.add(example())
+    @pytest.mark.parametrize("how", ["cut off", "changed"])
+    def test_adding_it_again_mends_it(self, store, which, how):
+        kept = large(0)
+        entry = store.add(kept)
         path = entry.path if which == "entry" else store.folder / "images" / f"{entry.case}.npz"
-        path.write_bytes(path.read_bytes()[:50])
-        assert same(store.load(store.add(example())), example())
+        content = bytearray(path.read_bytes())
+        half = len(content) // 2
+        path.write_bytes(content[:half] if how == "cut off" else content[:half] + b"wrong" + content[half + 5 :])
+        assert same(store.load(store.add(kept)), kept)
 
     def test_a_card_cannot_lead_out_of_the_folder(self, store):
         from napari_medattn.store.array_file import write_steps

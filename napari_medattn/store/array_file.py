@@ -84,6 +84,16 @@ def read_card(path: Path) -> dict[str, Any]:
     return dict(card)
 
 
+def is_whole(path: Path) -> bool:
+    """Whether a file is there and all its check sums are right; reads it part by part."""
+    try:
+        read_card(path)
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (ExampleError, *_UNREADABLE):
+        return False
+
+
 def read_array(path: Path, card: Mapping[str, Any], name: str) -> NDArray[Any]:
     """One array of a file, in the machine's byte order.
 

@@ -58,6 +58,17 @@ class Edit:
             return None
         return cls(old.shape, places, values_at(old, places), values_at(new, places), tool, human)
 
+    @classmethod
+    def inside(cls, box: Box, before: Labels, labels: Labels, *, tool: str) -> Edit | None:
+        """What a person changed in a box of a mask since it held ``before``; None if nothing."""
+        now = labels[box]
+        changed = now != before
+        if not changed.any():
+            return None
+        found = tuple(axis + side.start for axis, side in zip(np.nonzero(changed), box, strict=True))
+        places = as_places(np.ravel_multi_index(found, labels.shape), labels.shape)
+        return cls(labels.shape, places, before[changed], now[changed], tool)
+
     @property
     def count(self) -> int:
         """Number of changed voxels."""

@@ -24,7 +24,7 @@ from napari_medattn.events import Progress, run_to_end
 from napari_medattn.files import make_folder
 from napari_medattn.geometry import Grid
 from napari_medattn.store.appended import append, read_all
-from napari_medattn.store.array_file import damaged, read_array, read_card, write_steps
+from napari_medattn.store.array_file import damaged, is_whole, read_array, read_card, write_steps
 from napari_medattn.store.example_entry import (
     Entry,
     arrays_of,
@@ -84,9 +84,9 @@ class ExampleStore:
         path = self.folder / f"{example_hash(card, arrays)}{_SUFFIX}"
         for folder in (make_folder(self.folder), make_folder(self._images)):
             sweep_leftovers(folder)
-        if not self._is_whole(self._image(case)):
+        if not is_whole(self._image(case)):
             yield from _telling(write_steps(self._image(case), about, {"image": image}), image.nbytes)
-        if self._is_whole(path):
+        if is_whole(path):
             append(self._records, {"kind": "added", "name": path.stem, "date": card["date"]})
         else:
             yield from _telling(write_steps(path, card, arrays), sum(array.nbytes for array in arrays.values()))
@@ -243,14 +243,6 @@ class ExampleStore:
             raise damaged(path, ValueError("its image is gone"))
         self._known[path] = known
         return known[1]
-
-    def _is_whole(self, path: Path) -> bool:
-        """Whether a file is there and not cut off."""
-        try:
-            read_card(path)
-        except ExampleError:
-            return False
-        return True
 
     def _volume(self, case: str) -> Volume:
         path = self._image(case)
