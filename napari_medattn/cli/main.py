@@ -11,6 +11,7 @@ from napari_medattn.cli import (
     attention,
     bench,
     checkpoints,
+    cohort,
     demo,
     doctor,
     evaluate,
@@ -36,6 +37,7 @@ app.command("models")(models.models)
 app.add_typer(checkpoints.app, name="checkpoints")
 app.add_typer(examples.app, name="examples")
 app.command("predict")(predict.predict)
+app.command("cohort")(cohort.cohort)
 app.command("attention")(attention.attention)
 app.command("train")(train.train)
 app.command("finetune")(finetune.finetune)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from napari_medattn.device import resolve_device
 from napari_medattn.errors import InputError
 from napari_medattn.inference.estimate import forward_bytes
 from napari_medattn.models import AttentionSite, attention_sites, prepare_for_inference
-from napari_medattn.store import Card, Checkpoint
+from napari_medattn.store import Card, Checkpoint, load_checkpoint
 
 Float = NDArray[np.float32]
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -60,6 +61,19 @@ class Predictor:
         check_precision(precision, there)
         return cls(checkpoint.build(), checkpoint.card, there, precision, compiled)
 
+    @classmethod
+    def named(
+        cls, checkpoint: Checkpoint | str | Path, device: str = "auto", precision: str = "fp32", compiled: bool = False
+    ) -> Predictor:
+        """`load` a checkpoint that is given by itself, by its name or by its path."""
+        found = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
+        return cls.load(found, device, precision, compiled)
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image; with neighbours the network sees several slices of each."""
+        return self.card.in_channels // self.card.preparation.slices
+
     @property
     def stride(self) -> tuple[int, int, int]:
         """The multiple that tiles need along (Z, Y, X)."""
@@ -72,7 +86,7 @@ class Predictor:
         Raises:
             InputError: Saying what differs and what to choose instead.
         """
-        channels = self.card.in_channels // self.card.preparation.slices
+        channels = self.channels
         if volume.channels != channels:
             what = "an RGB image" if volume.channels in (3, 4) else f"an image of {volume.channels} channels"
             raise InputError(

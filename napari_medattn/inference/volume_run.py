@@ -30,7 +30,7 @@ from napari_medattn.inference.record import describe_run, describe_settings, has
 from napari_medattn.inference.run_events import StepDown
 from napari_medattn.inference.scope import resolve_box
 from napari_medattn.inference.settings import RunSettings
-from napari_medattn.store import Checkpoint, load_checkpoint
+from napari_medattn.store import Checkpoint
 
 __all__ = ["describe_run", "segment", "segment_steps"]
 
@@ -122,7 +122,7 @@ def segment_steps(
     if overlap is not None:
         settings = replace(settings, overlap=overlap)
     tidying = [Tidy.parse(step) if isinstance(step, str) else step for step in tidy]
-    predictor = _predictor(checkpoint, device, precision)
+    predictor = checkpoint if isinstance(checkpoint, Predictor) else Predictor.named(checkpoint, device, precision)
     predictor.check(volume)
     asked = None if attention is None else list(attention)
     keys = [] if asked == [] else [site.key for site in choose_sites(predictor.model, asked)]
@@ -160,14 +160,6 @@ def segment_steps(
         record=record,
         box=None if box is None else where,
     )
-
-
-def _predictor(checkpoint: Checkpoint | Predictor | str | Path, device: str, precision: str) -> Predictor:
-    if isinstance(checkpoint, Predictor):
-        return checkpoint
-    if not isinstance(checkpoint, Checkpoint):
-        checkpoint = load_checkpoint(checkpoint)
-    return Predictor.load(checkpoint, device, precision)
 
 
 def _measure(uncertainty: bool | Measure) -> Measure | None:
