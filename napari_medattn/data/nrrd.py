@@ -203,5 +203,5 @@ def _class_names(header: Mapping[str, Any]) -> tuple[str, ...]:
         if number is not None:
             value = header.get(f"Segment{number[1]}_LabelValue", int(number[1]) + 1)
             if str(value).isdigit() and int(value) < 1 << 16:
-                names[int(value)] = str(name)
+                names[int(value)] = re.sub(r"\\(.)", lambda found: "\n" if found[1] == "n" else found[1], str(name))
     return tuple(names.get(n, "background" if n == 0 else f"class {n}") for n in range(max(names) + 1)) if names else ()

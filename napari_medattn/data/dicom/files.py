@@ -71,6 +71,9 @@ def read_whole(path: Path) -> Any:
     from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
 
+    if not path.is_file():
+        raise ReadError(f"{path.name} is not there any more.", "Put it back, or open the scan again.")
+
     quiet()
     with reading(path, "a DICOM image", InvalidDicomError, private=True):
         found = dcmread(path, force=not _has_preamble(path))
@@ -83,8 +86,8 @@ def read_whole(path: Path) -> Any:
 
 
 def quiet() -> None:
-    """Silence pydicom's warnings, which quote header values, a patient's name among them."""
-    warnings.filterwarnings("ignore", module=r"pydicom(\.|$)")
+    """Silence warnings that quote header values, a patient's name among them."""
+    warnings.filterwarnings("ignore", module=r"(pydicom|highdicom)(\.|$)")
 
 
 def _begins_like_dicom(path: Path) -> bool:

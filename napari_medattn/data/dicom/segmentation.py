@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medattn._version import __version__
-from napari_medattn.data.dicom.files import read_whole
+from napari_medattn.data.dicom.files import quiet, read_whole
 from napari_medattn.data.dicom.source import DicomSource, FrameRef
 from napari_medattn.data.volume import Volume
 from napari_medattn.errors import SaveError
@@ -37,6 +37,7 @@ def write_labels(path: Path, labels: NDArray[np.generic], like: Volume, class_na
     for header in files.values():
         if "FrameOfReferenceUID" not in header:
             raise SaveError(f"The series of {like.name} does not say where it lies in the patient.", _ELSE)
+    quiet()
     try:
         made = _segmentation(list(files.values()), _in_file_order(files, frames), largest, class_names)
     except (ValueError, TypeError, AttributeError, KeyError, RuntimeError) as error:
