@@ -204,7 +204,7 @@ class TestRegions:
 
     @pytest.mark.parametrize("box", [(slice(3, 3),) * 3, (slice(90, 99),) * 3, (slice(0, 8, 2),) * 3, (slice(0, 1),)])
     def test_a_region_that_is_none_is_refused(self, box):
-        with pytest.raises(InputError, match="region|no box"):
+        with pytest.raises(InputError, match=r"region|no box"):
             segment(scan(), threshold(), box=box)
 
 
@@ -409,7 +409,7 @@ class TestOutOfMemory:
             def forward(self, x):
                 raise RuntimeError("CUDA error: unspecified launch failure\nCompile with TORCH_USE_CUDA_DSA")
 
-        with pytest.raises(DeviceError, match="cpu stopped working .*launch failure"):
+        with pytest.raises(DeviceError, match=r"cpu stopped working .*launch failure"):
             segment(scan(), bare(Lost()))
 
 
@@ -463,7 +463,7 @@ class TestLadder:
 
         monkeypatch.setattr(os, "posix_fallocate", full)
         monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
-        with pytest.raises(SaveError, match="are needed for a while in .* there is not so much room"):
+        with pytest.raises(SaveError, match=r"are needed for a while in .* there is not so much room"):
             segment(scan(), threshold(), settings=RunSettings(accumulator="disk"))
         assert list(tmp_path.iterdir()) == []
 
@@ -493,7 +493,7 @@ class TestRecord:
 
     @pytest.mark.parametrize("record", [{}, {"format": 2}, {"format": 1}, {"format": 2, "tile": [1, 2]}])
     def test_what_is_no_record_is_refused(self, record):
-        with pytest.raises(InputError, match="no record|layout 1"):
+        with pytest.raises(InputError, match=r"no record|layout 1"):
             run_again(record)
 
 

@@ -72,7 +72,7 @@ def cohort_on_cluster_steps(
                 results[case.name] = _outcome(case, future)
             yield Progress("cohort", len(results), len(cases), "cases", time.monotonic() - began)
             if futures:
-                _wait(list(futures))
+                _wait(client, list(futures))
     finally:
         client.cancel(list(futures))
         client.close()
@@ -97,11 +97,11 @@ def _connect(scheduler: str) -> Any:
         ) from error
 
 
-def _wait(futures: Sequence[Any]) -> None:
+def _wait(client: Any, futures: Sequence[Any]) -> None:
     """Until one more is finished, or patience ends."""
     from distributed import wait
 
-    with suppress(TimeoutError):
+    with suppress(TimeoutError), client.as_current():
         wait(futures, timeout=_PATIENCE, return_when="FIRST_COMPLETED")  # type: ignore[no-untyped-call]
 
 
