@@ -84,10 +84,11 @@ def end_to_end(side: int, strokes: int) -> list[Row]:
         new = np.roll(organ(side), side // 16, axis=1)
         everywhere = np.broadcast_to(np.True_, new.shape)
         proposal = Proposal((slice(None),) * 3, new, everywhere, "segment")
+        admitting = timed(lambda: admit(proposal, labels, watch.log))
         admitted = admit(proposal, labels, watch.log)
-        listener.spent = 0.0
         rerun = timed(lambda: watch.write(admitted.edit))
         after = timed(watch._redrawn)
+        back_again = timed(watch.undo)
         journal.close()
     rows = [row for row in cost.rows(side) if "starts from" not in row.name]
     rows = [Row(f"EditWatch: {row.name}", row.value, row.target, row.unit, row.at_most) for row in rows]
@@ -96,8 +97,9 @@ def end_to_end(side: int, strokes: int) -> list[Row]:
         Row("napari's painting and EditWatch together, median", float(np.median(whole)), unit="ms"),
         Row("after a stroke, a redrawn slice", scroll, unit="ms"),
         Row("undo of a stroke", undo, unit="ms"),
+        Row("what a rerun may change, told", admitting, unit="ms"),
         Row(f"a rerun as one step, {admitted.changed:,} voxels", rerun, unit="ms"),
-        Row("of that, log and journal", listener.spent, unit="ms"),
+        Row("undo of a rerun", back_again, unit="ms"),
         Row("after a rerun, a redrawn slice", after, unit="ms"),
         Row("in the background: the mask that the journal starts from", base, unit="ms"),
         Row(f"in the background: bringing back {strokes} strokes", back, unit="ms"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from napari.utils._test_utils import read_only_mouse_event
+from napari.utils.interactions import mouse_move_callbacks, mouse_press_callbacks, mouse_release_callbacks
 
 from napari_medattn.correct.brush import between
 from napari_medattn.store.replay import replay
@@ -125,6 +127,85 @@ class TestStroke:
         stroke(mask)
         assert columns(mask) == set(range(20, 31))
         assert len(np.nonzero(mask.data.any(axis=(1, 2)))[0]) > 1
+
+
+class TestMouse:
+    """What napari's own mouse handling does while it draws."""
+
+    def drag(self, dock, qtbot, xs, seen=None, between=None):
+        mask = mask_of(dock)
+        dock.session.viewer.dims.set_current_step(0, 16)
+
+        def event(kind, x):
+            at = tuple(mask.data_to_world((16, 24, x)))
+            dragging = kind != "mouse_press"
+            return read_only_mouse_event(
+                kind, is_dragging=dragging, button=1, position=at, dims_displayed=[1, 2], pos=np.array([x, x])
+            )
+
+        mouse_press_callbacks(mask, event("mouse_press", xs[0]))
+        for n, x in enumerate(xs[1:]):
+            mouse_move_callbacks(mask, event("mouse_move", x))
+            if seen is not None:
+                seen.append(columns(mask))
+            if between is not None and n == 3:
+                between()
+        mouse_release_callbacks(mask, event("mouse_release", xs[-1]))
+        qtbot.wait(1)
+
+    def brush_in_hand(self, dock, dims=2):
+        mask = mask_of(dock)
+        mask.mode, mask.brush_size, mask.selected_label, mask.n_edit_dimensions = "paint", 5, 2, dims
+        return mask
+
+    @pytest.mark.parametrize("dims", [2, 3])
+    def test_what_lies_outside_never_stays_while_drawing(self, ranged, qtbot, dims):
+        mask, case, seen = self.brush_in_hand(ranged, dims), ranged.session.case, []
+        count = len(case.watch.log)
+        self.drag(ranged, qtbot, range(10, 40), seen)
+        assert all(found <= set(range(20, 31)) for found in seen)
+        assert seen[-1] == columns(mask) == set(range(20, 31))
+        assert len(case.watch.log) == count + 1
+        found = replay(ranged.correct.keeper.journal.path)
+        np.testing.assert_array_equal(found.labels, mask.data)
+        case.undo()
+        assert not mask.data.any()
+
+    def test_locked_classes_stay_while_drawing(self, ranged, qtbot):
+        mask, case = self.brush_in_hand(ranged), ranged.session.case
+        with case.watch.machine("test"):
+            mask.data_setitem(np.nonzero(np.indices(mask.data.shape)[2] == 25), 1)
+        case.lock([1])
+        seen = []
+        self.drag(ranged, qtbot, range(10, 40), seen)
+        assert all(25 in found for found in seen)
+        assert (mask.data[:, :, 25] == 1).all()
+
+    def test_a_tool_that_applies_in_the_middle_is_not_taken_back(self, ranged, qtbot):
+        mask, case = self.brush_in_hand(ranged), ranged.session.case
+
+        def tool():
+            with case.watch.machine("test"):
+                mask.data_setitem((np.array([16]), np.array([2]), np.array([2])), 1)
+
+        self.drag(ranged, qtbot, range(10, 40), between=tool)
+        assert mask.data[16, 2, 2] == 1
+        assert columns(mask) == {2, *range(20, 31)}
+        replayed = replay(ranged.correct.keeper.journal.path)
+        np.testing.assert_array_equal(replayed.labels, mask.data)
+
+    def test_undo_in_the_middle(self, ranged, qtbot):
+        mask, case = self.brush_in_hand(ranged), ranged.session.case
+        self.drag(ranged, qtbot, range(22, 40), between=case.undo)
+        np.testing.assert_array_equal(replay(ranged.correct.keeper.journal.path).labels, mask.data)
+        assert columns(mask) <= set(range(20, 31))
+
+    def test_afterwards_the_brush_is_free_where_the_option_is_off(self, ranged, qtbot):
+        mask = self.brush_in_hand(ranged)
+        self.drag(ranged, qtbot, range(10, 40))
+        ranged.correct.range_brush.on.setChecked(False)
+        self.drag(ranged, qtbot, range(10, 40))
+        assert columns(mask) > set(range(12, 38))
 
 
 class TestPart:

@@ -57,14 +57,16 @@ def admit(proposal: Proposal, labels: Labels, log: EditLog, *, over_trusted: boo
         )
     inside = labels[box]
     changes = proposal.changes & (proposal.labels != inside)
-    locked = changes & log.is_locked(inside)
-    changes &= ~locked
-    kept = 0
-    if not over_trusted:
+    locked = kept = 0
+    if log.locked_classes:
+        barred = changes & log.is_locked(inside)
+        locked = int(np.count_nonzero(barred))
+        changes &= ~barred
+    if not over_trusted and (log.edited_count or log.confirmations):
         trusted = changes & log.trusted(labels, box)
         kept = int(np.count_nonzero(trusted))
         changes &= ~trusted
-    return Admitted(_edit(proposal, labels, box, changes), kept, int(np.count_nonzero(locked)))
+    return Admitted(_edit(proposal, labels, box, changes), kept, locked)
 
 
 def apply(proposal: Proposal, labels: Labels, log: EditLog, *, over_trusted: bool = False) -> Admitted:

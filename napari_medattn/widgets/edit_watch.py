@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medattn.layerdata import KEY
-from napari_medattn.store.edit import common_places, fitted, overlap, put_values
+from napari_medattn.store.edit import Box, common_places, fitted, overlap, put_values
 from napari_medattn.store.edits import Edit, EditLog, Labels
 from napari_medattn.widgets.layer_history import LayerHistory
 
@@ -55,9 +55,10 @@ class EditWatch:
         self._moving = False
         self._history = LayerHistory()
         self._pending: list[Edit] = []  # refused, but not yet in the mask
-        self._refused: list[tuple[Edit, bool]] = []  # and whether it stays refused, whatever is locked later
+        self._refused: list[tuple[Edit, Edit | None]] = []  # and what was allowed of a stroke that left its range
+        self._stroke: tuple[Box, Labels] | None = None  # where the mouse draws, and what was there before
         layer.events.paint.connect(self._painted)
-        layer.events.labels_update.connect(self._drawn)
+        layer.events.labels_update.connect(self._drawn, position="last")  # after it is on the screen
         layer.events.set_data.connect(self._redrawn)
         layer.events.data.connect(self._assigned)
 
@@ -79,11 +80,19 @@ class EditWatch:
         with self.layer.block_history():
             pass
 
+    def follow_stroke(self, box: Box) -> None:
+        """The mouse begins to draw in a box: what may not change is taken back while it draws, not only at the end."""
+        self._stroke = (box, self.labels[box].copy())
+
+    def end_stroke(self) -> None:
+        """The mouse has drawn, and napari has reported it."""
+        self._stroke = None
+
     @contextmanager
     def machine(self, tool: str) -> Iterator[None]:
         """Changes inside this block are a tool's, as one step; no person vouches for them."""
         self.flush()
-        self._tool = tool
+        self._tool, self._stroke = tool, None
         try:
             with self.layer.block_history():
                 yield
@@ -142,7 +151,7 @@ class EditWatch:
         self._redrawn()
 
     def _move(self, edit: Edit, values: Labels) -> None:
-        self._moving = True
+        self._moving, self._stroke = True, None
         try:
             if edit.count > LARGE:
                 self._overwrite(edit, values)
@@ -169,6 +178,8 @@ class EditWatch:
 
     def _painted(self, event: Any) -> None:
         edit = self._heard(event.value)
+        self._drawn()
+        self._pending = []  # what napari reported before is written by now
         if edit is None:
             return
         if self._moving:
@@ -192,29 +203,47 @@ class EditWatch:
 
     def _allowed(self, edit: Edit) -> Edit | None:
         """The part of a person's step that leaves locked classes alone and is permitted; the rest is taken back."""
-        locked = self.log.is_locked(edit.before)
-        outside = np.zeros_like(locked)
-        if self.permits is not None and edit.tool in _HANDS:
-            outside = ~locked & ~self.permits(edit)
-        refused = [(part, part_of is outside) for part_of in (locked, outside) if (part := edit.only(part_of))]
+        locked, outside = self._barred(edit)
+        allowed = edit.only(~locked & ~outside)
+        parts = (edit.only(locked), None), (edit.only(outside), allowed)
+        refused = [(part, rest) for part, rest in parts if part is not None]
         if not refused:
             return edit
         self._refused = [*self._refused[-_REFUSED:], *refused]
-        self._pending += [part for part, _ in refused]
-        self._drawn()
+        if self._stroke is None:
+            self._pending += [part for part, _ in refused]
+            self._drawn()
+        else:  # all of it is written, and most of it taken back
+            self._take_back([part for part, _ in refused])
         if locked.any() and self._on_refused is not None:
             self._on_refused(int(np.count_nonzero(locked)))
-        return edit.only(~locked & ~outside)
+        return allowed
+
+    def _barred(self, edit: Edit) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which places of a person's step hold a locked class, and which of the others are not permitted."""
+        locked = self.log.is_locked(edit.before)
+        if self.permits is None or edit.tool not in _HANDS:
+            return locked, np.zeros_like(locked)
+        return locked, ~locked & ~self.permits(edit)
 
     def _drawn(self, event: Any = None) -> None:
         """Take back what was refused, as soon as the mask shows it."""
+        if self._stroke is not None and event is not None:
+            box, before = self._stroke
+            drawn = Edit.inside(box, before, self.labels, tool=str(self.layer.mode))
+            barred = None if drawn is None else drawn.only(np.logical_or(*self._barred(drawn)))
+            if barred is not None:
+                self._take_back([barred])
         shown = [edit for edit in self._pending if edit.stands_in(self.labels)]
         if not shown:
             return
         self._pending = [edit for edit in self._pending if edit not in shown]
-        for edit in shown:
+        self._take_back(shown)
+
+    def _take_back(self, edits: list[Edit]) -> None:
+        for edit in edits:
             edit.undo(self.labels)
-        self.layer.refresh()
+        self.layer.refresh(thumbnail=False, extent=False)
 
     def _redrawn(self, event: Any = None) -> None:
         # A new array is announced here before it is announced as new data.
@@ -223,7 +252,9 @@ class EditWatch:
             return
         # napari's redo brings a whole stroke again, with what was refused of it.
         again = [one for one in self._refused if one[0] not in self._pending and one[0].stands_in(self.labels)]
-        self._pending += [edit for edit, always in again if always or self.log.is_locked(edit.before).all()]
+        for edit, rest in again:
+            if self.log.is_locked(edit.before).all() if rest is None else self._history.can_bring(rest):
+                self._pending.append(edit)
         self._drawn()
         if self._moving or self._tool is not None:
             return  # what is being written is reported when all of it is there
@@ -261,7 +292,7 @@ class EditWatch:
         """Somebody assigned a new array: a step of its own, or the end of this log if it has another shape."""
         self.flush()  # what was painted of a stroke lies in the old array
         old, self._data = self.labels, self.layer.data
-        self._pending, self._refused = [], []
+        self._pending, self._refused, self._stroke = [], [], None
         self._history.forget()
         if self.labels.shape == self.log.shape:
             self.log.replace(old, self.labels)

@@ -43,6 +43,10 @@ class LayerHistory:
         self._done.clear()
         self._undone.clear()
 
+    def can_bring(self, change: Edit) -> bool:
+        """Whether napari's redo would bring a change again."""
+        return any(change is one for one in self._undone)
+
     def moves(self, labels: Labels) -> Iterator[Moved]:
         """Changes that were undone or redone since the last call, as the mask shows."""
         moved = False

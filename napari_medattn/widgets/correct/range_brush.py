@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Generator
 from functools import partial
 from typing import Any
 
 import numpy as np
+from napari.layers import Labels
 from numpy.typing import NDArray
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QLabel, QWidget
 
+from napari_medattn.correct.boxes import grown
 from napari_medattn.correct.brush import between
 from napari_medattn.errors import InputError
 from napari_medattn.layerdata import layer_place
@@ -39,8 +43,8 @@ class RangeBrush(QWidget):
         self.on = QCheckBox("only from")
         self.on.setAccessibleName("draw only in a range of intensities")
         self.on.setToolTip(
-            "Brush, eraser, fill and polygon change only voxels whose intensity lies between these two; "
-            "what lies outside comes back at the end of the stroke. The status bar tells a voxel's intensity."
+            "Brush, eraser, fill and polygon change only voxels whose intensity lies between these two. "
+            "The status bar tells a voxel's intensity."
         )
         self.low, self.high = _limit("lowest intensity"), _limit("highest intensity")
         self.fit = button(
@@ -98,12 +102,39 @@ class RangeBrush(QWidget):
         case = self._case
         if case is not None:
             permits = partial(self._permitted, case) if self.on.isChecked() else None
-            for _, watch in case.masks.values():
+            for mask, watch in case.masks.values():
                 watch.permits = permits
+                self._listen(mask, on=permits is not None)
 
     def _let_go(self) -> None:
-        for _, watch in self._case.masks.values() if self._case is not None else ():
+        for mask, watch in self._case.masks.values() if self._case is not None else ():
             watch.permits = None
+            self._listen(mask, on=False)
+
+    def _listen(self, mask: Labels, *, on: bool) -> None:
+        """Hear of the mouse before napari draws."""
+        callbacks = mask.mouse_drag_callbacks
+        if self._pressed in callbacks:
+            callbacks.remove(self._pressed)
+        if on:
+            callbacks.insert(0, self._pressed)
+
+    def _pressed(self, mask: Labels, event: Any) -> Generator[None, None, None]:
+        """A stroke of the brush or the eraser: what lies outside of the range comes back while it is drawn."""
+        case = self._case
+        if case is None or case.watch is None or case.mask != mask or event.button != 1:
+            return
+        if str(mask.mode) not in ("paint", "erase") or (len(event.dims_displayed) == 3 and mask.ndim == 3):
+            return
+        box = chosen_box(case, SLICE)
+        if mask.n_edit_dimensions > 2:
+            thick = [int(mask.brush_size) if axis == case.axis_in_view() else 0 for axis in range(mask.ndim)]
+            box = grown(box, mask.data.shape, thick)
+        case.watch.follow_stroke(box)
+        yield
+        while event.type == "mouse_move":
+            yield
+        QTimer.singleShot(0, case.watch.end_stroke)  # napari reports the stroke after this
 
     def _permitted(self, case: Case, edit: Edit) -> NDArray[np.bool_]:
         """Which places of a step may change; all if the image has another shape than the mask, which is said."""
