@@ -52,7 +52,7 @@ def correct(dock, slices=(10, 12, 14)) -> None:
 
 def scores(dice: float, voxels: int = 500) -> Scores:
     """The same for both classes."""
-    both = {name: dice for name in CLASSES[1:]}
+    both = dict.fromkeys(CLASSES[1:], dice)
     return Scores(both, both, {CLASSES[1]: 2.5, CLASSES[2]: float("nan")}, voxels, dice)
 
 
@@ -68,7 +68,7 @@ def made_up(word: str, *, before: float | None = 0.5, after: float = 0.75, notes
             yield TrainingStep(step, 0, 1.0 / step, Progress("training", step, 3, "s"))
             if stop is not None and stop():
                 break
-        yield Validation(done, 0, {name: after for name in CLASSES[1:]})
+        yield Validation(done, 0, dict.fromkeys(CLASSES[1:], after))
         new = tiny_network(f"{checkpoint.name}-tuned", checkpoint, seed=7)
         known = before is not None
         return Learned(

@@ -52,14 +52,16 @@ def test_the_whole_loop(dock, viewer, scan, qtbot, tmp_path):
     np.testing.assert_array_equal(mask.data, kept)
     assert case.edited == np.count_nonzero(kept != before) > 0
 
-    dock.learn.time.setCurrentText("15 s")
+    dock.learn.choices.time.addItem("2 s", 2.0)
+    dock.learn.choices.time.setCurrentText("2 s")
     names = {c.name for c in dock.session.checkpoints}
-    dock.learn.run.click()
-    qtbot.waitUntil(lambda: not dock.learn.running, timeout=PATIENCE)
+    with qtbot.waitSignal(dock.learn.ended, timeout=2 * PATIENCE):
+        dock.learn.run.click()
     new = next(c for c in dock.session.checkpoints if c.name not in names)
     assert new.card.parent == load_checkpoint(CHECKPOINT).card.weights_sha256
-    dock.learn.use.click()
-    assert dock.session.checkpoint.name == new.name
+    if dock.session.checkpoint.name != new.name:
+        dock.learn.result.use.click()
+    qtbot.waitUntil(lambda: dock.session.checkpoint.name == new.name, timeout=PATIENCE)
     qtbot.waitUntil(lambda: dock.session.predictor is not None, timeout=PATIENCE)
 
     segment(dock, qtbot)
@@ -138,7 +140,7 @@ def test_cancelled_learning_saves_no_checkpoint(dock, qtbot):
     paint(dock.session.case.mask, (16, 4, 4), 2)
     names = [c.name for c in dock.session.checkpoints]
     dock.learn.run.click()
-    qtbot.waitUntil(lambda: len(dock.learn._losses) > 0, timeout=PATIENCE)
+    qtbot.waitUntil(lambda: len(dock.learn.curves.losses) > 0, timeout=2 * PATIENCE)
     dock.learn.stop.click()
     qtbot.waitUntil(lambda: not dock.learn.running, timeout=PATIENCE)
     dock.session.refresh_checkpoints()

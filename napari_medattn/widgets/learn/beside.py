@@ -176,10 +176,7 @@ class SideBySide(QWidget):
         gone, self.layers, self._case = self.layers, [], None
         self.message.say("")
         if gone:
-            QTimer.singleShot(0, partial(self._remove, gone))
-
-    def _remove(self, layers: list[Labels]) -> None:
-        remove_present(self.session.viewer.layers, layers)
+            QTimer.singleShot(0, partial(remove_present, self.session.viewer.layers, gone))
         self.refresh()
 
     def _show(self, case: Case, before: Checkpoint, after: Checkpoint, masks: Masks) -> None:

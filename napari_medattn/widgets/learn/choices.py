@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.settings import get_plugin_settings
 from qtpy.QtCore import QSignalBlocker, Qt
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QLabel, QWidget
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QLabel, QSizePolicy, QWidget
 
 from napari_medattn.widgets.parts import Section, choice, column, row
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 PLUGIN = "napari-medattn"
 AUTOMATIC = -1.0  # of untouched voxels: as much as suits the corrections
-_TIMES = {"by device": 0.0, "15 s": 15.0, "30 s": 30.0, "1 min": 60.0, "3 min": 180.0, "10 min": 600.0}
+_TIMES = {"automatic": 0.0, "15 s": 15.0, "30 s": 30.0, "1 min": 60.0, "3 min": 180.0, "10 min": 600.0}
 
 
 class Choices(QWidget):
@@ -25,7 +25,9 @@ class Choices(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.method = choice("method", "What of the network learns.", {"Whole network": "whole"})
-        self.time = choice("time", "How long to learn, preparing and scoring included.", _TIMES)
+        self.time = choice(
+            "time", "How long to learn, preparing and scoring included; automatic is what suits the device.", _TIMES
+        )
         self.rehearsal = _number(
             "rehearsal",
             "Share of what is looked at that comes from cases learned earlier, against forgetting them: 0 to 1.",
@@ -53,10 +55,13 @@ class Choices(QWidget):
         self.more = Section("more", rare, open_=False)
         self.say = QLabel()
         self.say.setWordWrap(True)
-        layout = column(
-            self, row(QLabel("method"), self.method, QLabel("time"), self.time, stretch=1), self.say, self.more
-        )
-        layout.setContentsMargins(0, 0, 0, 0)
+        for box, least in ((self.method, 8), (self.time, 4)):
+            box.setMinimumContentsLength(least)
+            box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        line = row(QLabel("method"), self.method, QLabel("time"), self.time)
+        line.layout().setStretch(1, 3)
+        line.layout().setStretch(3, 2)
+        column(self, line, self.say, self.more).setContentsMargins(0, 0, 0, 0)
         self.recall()
         self.method.currentIndexChanged.connect(lambda _: self._keep("method", self.method.currentData()))
         self.method.currentIndexChanged.connect(self._say_method)

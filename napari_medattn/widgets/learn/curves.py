@@ -14,6 +14,7 @@ from napari_medattn.widgets.parts import column
 REDRAW_MS = 100  # between two drawings, however quickly steps come
 LOSS_COLOUR, DICE_COLOUR = "#56b4e9", "#e69f00"
 _MEMORY = 0.9  # of the smoothed loss, per step
+_FEW = 20  # steps that are drawn as dots, too
 
 
 class Curves(QWidget):
@@ -31,10 +32,13 @@ class Curves(QWidget):
         self.scores: list[tuple[int, float]] = []  # step and mean Dice
         self.drawings = 0
         self.plot = quiet_plot("loss and held-out Dice by step", "Blue: loss, left. Orange: held-out Dice, right.")
-        self.plot.setFixedHeight(120)
+        self.plot.setFixedHeight(130)
+        self.plot.getPlotItem().setLimits(minXRange=4, minYRange=0.01)
         self.plot.setLabel("left", "loss")
         self.plot.setLabel("bottom", "step")
-        self.raw = self.plot.plot([], [], pen=pg.mkPen(LOSS_COLOUR + "60", width=1))
+        self.raw = self.plot.plot(
+            [], [], pen=pg.mkPen(LOSS_COLOUR + "60", width=1), symbolSize=4, symbolBrush=LOSS_COLOUR, symbolPen=None
+        )
         self.line = self.plot.plot([], [], pen=pg.mkPen(LOSS_COLOUR, width=2))
         self.right = _second_axis(self.plot)
         self.dice = pg.PlotDataItem(
@@ -82,7 +86,7 @@ class Curves(QWidget):
         self._rest.stop()
         self.drawings += 1
         steps = range(1, len(self.losses) + 1)
-        self.raw.setData(steps, self.losses)
+        self.raw.setData(steps, self.losses, symbol="o" if len(self.losses) < _FEW else None)
         self.line.setData(steps, self.smoothed)
         self.dice.setData([step for step, _ in self.scores], [dice for _, dice in self.scores])
         words = [f"step {len(self.losses)}, loss {self.smoothed[-1]:.3f}"] if self.losses else []

@@ -56,8 +56,9 @@ class VersionTree(QTreeWidget):
         return [item.data(0, _VERSION) for item in self._items()]
 
     def fill(self, versions: Sequence[Version]) -> None:
-        """Show a line of versions, depth first; the selected one stays selected, else the one in use is."""
-        wanted = self.current.checkpoint.card.weights_sha256 if self.current is not None else None
+        """Show a line of versions, depth first; the one in use is selected, unless another one was."""
+        kept = self.current is not None and not self.current.current
+        wanted = self.current.checkpoint.card.weights_sha256 if self.current is not None and kept else None
         with QSignalBlocker(self):
             self.clear()
             above: list[QTreeWidgetItem] = []
