@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from app_model.types import KeyBinding
+from napari.layers._layer_actions import _duplicate_layer
 from napari.utils.key_bindings import KeymapHandler
 
 from napari_medattn.widgets.correct.where import draw_selection, selection_layer
 from tests.correct_window import block, mask_of, put, show_preview, told, wait_until_kept  # noqa: F401
-from tests.window_tools import PATIENCE, segment
+from tests.window_tools import PATIENCE, PLUGIN, choose, open_dock, segment
 
 
 @pytest.fixture
@@ -126,3 +127,49 @@ class TestSwapped:
         case.image.data = np.ascontiguousarray(case.image.data[:, ::-1])
         assert case.prediction is None
         assert dock.correct.review._known(case) is None
+
+
+class TestDuplicated:
+    """A mask's layer is copied, as napari's own menu does it."""
+
+    def copy(self, viewer, mask):
+        viewer.layers.selection.active = mask
+        _duplicate_layer(viewer.layers)
+        return next(layer for layer in viewer.layers if "copy" in layer.name)
+
+    def test_a_copy_that_is_chosen_is_said_to_be_one(self, dock, viewer, qtbot):
+        segment(dock, qtbot)
+        mask = mask_of(dock)
+        viewer.layers.selection.active = self.copy(viewer, mask)
+        assert "is a copy: what you paint in it does not count" in dock.correct.message.text
+        assert mask_of(dock) == mask
+
+    def test_where_the_mask_is_gone_the_copy_takes_its_place_with_its_edits(self, dock, viewer, qtbot):
+        segment(dock, qtbot)
+        put(dock, np.indices(mask_of(dock).data.shape)[0] == 3, 2)
+        mask, edited = mask_of(dock), dock.session.case.watch.log.edited.copy()
+        twin = self.copy(viewer, mask)
+        viewer.layers.remove(mask)
+        viewer.layers.selection.active = None
+        viewer.layers.selection.active = twin
+        assert mask_of(dock) == twin
+        np.testing.assert_array_equal(dock.session.case.watch.log.edited, edited)
+        wait_until_kept(dock, qtbot)
+
+
+class TestTwoViewers:
+    def test_what_one_shows_is_not_the_others(self, dock, viewer, qtbot, make_napari_viewer, scan):
+        segment(dock, qtbot)
+        block(dock)
+        other = make_napari_viewer()
+        other.open(str(scan), plugin=PLUGIN)
+        second = open_dock(other)
+        choose(second, "phantom", qtbot)
+        segment(second, qtbot)
+        show_preview(dock, qtbot)
+        dock.correct.range_brush.on.setChecked(True)
+        assert second.correct.tools.preview_shown is None
+        assert not second.correct.range_brush.on.isChecked()
+        assert KeyBinding.from_str("Enter") not in other.keymap
+        viewer.layers.clear()
+        assert mask_of(second) in other.layers

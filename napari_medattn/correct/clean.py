@@ -6,7 +6,7 @@ whole mask. A box that is one voxel thick is tidied as the 2-D slice that it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,15 +161,8 @@ def remove_islands(
         InputError: If box or spacing do not fit.
     """
     box, sizes = resolve(box, labels), millimetres(spacing, labels.ndim)
-    before = labels[box]
-    gone = np.zeros(before.shape, bool)
-    for number in chosen(before, classes):
-        view, numbered, counts, unknown = _parts(labels, box, number)
-        small = counts * _voxel(before.shape, sizes) < smallest
-        small[0] = False
-        small[unknown] = False
-        gone[view] |= small[numbered]
-    return propose(labels, box, _without(before, gone, sizes), "remove islands")
+    voxel = _voxel(labels[box].shape, sizes)
+    return _without_parts(labels, box, sizes, classes, lambda counts: counts * voxel < smallest, "remove islands")
 
 
 def remove_island(
@@ -217,15 +210,37 @@ def keep_largest(
         InputError: If box or spacing do not fit.
     """
     box, sizes = resolve(box, labels), millimetres(spacing, labels.ndim)
+    return _without_parts(
+        labels, box, sizes, classes, lambda counts: np.arange(len(counts)) != counts.argmax(), "keep the largest"
+    )
+
+
+def _without_parts(
+    labels: Labels,
+    box: Box,
+    sizes: Sequence[float],
+    classes: Iterable[int] | None,
+    goes: Callable[[NDArray[np.intp]], Mask],
+    tool: str,
+) -> Proposal:
+    """A mask without those parts of classes that lie wholly in a box and of which ``goes`` says so.
+
+    Args:
+        labels: The mask.
+        box: Where, resolved.
+        sizes: Voxel size along the mask's axes.
+        classes: Foreground classes to look at; None for all.
+        goes: Of the sizes of a class's parts in voxels, which parts go.
+        tool: The tool's name.
+    """
     before = labels[box]
     gone = np.zeros(before.shape, bool)
     for number in chosen(before, classes):
         view, numbered, counts, unknown = _parts(labels, box, number)
-        lost = np.ones(len(counts), bool)
-        lost[0] = lost[1 + int(counts[1:].argmax())] = False
+        lost = np.concatenate([[False], goes(counts[1:])])
         lost[unknown] = False
         gone[view] |= lost[numbered]
-    return propose(labels, box, _without(before, gone, sizes), "keep the largest")
+    return propose(labels, box, _without(before, gone, sizes), tool)
 
 
 def _parts(labels: Labels, box: Box, number: int) -> tuple[Box, NDArray[np.int32], NDArray[np.intp], NDArray[np.int32]]:

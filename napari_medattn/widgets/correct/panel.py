@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from napari.layers import Labels
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFileDialog, QLabel, QWidget
 
 from napari_medattn.contributions import write_mask
 from napari_medattn.layerdata import KEY
+from napari_medattn.widgets.case import belongs
 from napari_medattn.widgets.correct.class_table import ClassTable
 from napari_medattn.widgets.correct.confirming import Confirming
 from napari_medattn.widgets.correct.figures import FiguresPanel
@@ -76,6 +78,7 @@ class CorrectPanel(QWidget):
         self.keeper.said.connect(self.message.say)
         self.keeper.failed.connect(self.message.fail)
         self.keeper.changed.connect(self._summarise)
+        session.viewer.layers.selection.events.active.connect(self._selected)
         self.refresh()
 
     def refresh(self) -> None:
@@ -104,6 +107,7 @@ class CorrectPanel(QWidget):
 
     def close(self) -> bool:
         """Let go of the viewer, and take away what was only shown."""
+        self.session.viewer.layers.selection.events.active.disconnect(self._selected)
         for part in (self.keeper, self.range_brush, self.tools, self.confirming, self.review, self.figures):
             part.close()
         return True
@@ -140,6 +144,18 @@ class CorrectPanel(QWidget):
 
     def _refresh_soon(self) -> None:
         self._rest.start()
+
+    def _selected(self, event: Any = None) -> None:
+        """A copy of the mask is chosen: it becomes the mask where that is gone; else edits in it would not count."""
+        case, layer = self.session.case, self.session.viewer.layers.selection.active
+        if case is None or not isinstance(layer, Labels) or not belongs(layer, case.image):
+            return
+        if any(layer == mask for mask, _ in case.masks.values()):
+            return
+        if case.mask is None:
+            case.adopt(layer)
+        else:
+            self.message.say(f"{layer.name} is a copy: what you paint in it does not count. Go on in {case.mask.name}.")
 
     def _ask_and_save(self) -> None:
         assert self.session.case is not None and self.session.case.mask is not None

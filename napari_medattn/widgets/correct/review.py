@@ -85,7 +85,7 @@ class Review(QWidget):
         if case is not self._case or mask is not self._mask:
             self._stop()
             if case is not self._case and case is not None:
-                case.image_swapped.connect(self._forget)
+                case.image_swapped.connect(self._forget, unique=True)
             self.places, self.at, self._case, self._mask, self._evidence = (), -1, case, mask, None
         volume = mask is not None and mask.ndim == 3
         self.next_button.setEnabled(volume and not self.busy)
