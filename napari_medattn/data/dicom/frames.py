@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from napari_medattn.data.dicom.source import FrameRef
+from napari_medattn.data.reading import check_claim, file_size
 from napari_medattn.errors import ReadError
 
 Numbers = tuple[float, ...]
@@ -61,6 +62,7 @@ def frames_of(path: Path, header: Any) -> list[Frame]:
     count = _whole(path, header, "NumberOfFrames", 1)
     if "TotalPixelMatrixColumns" in header:
         raise ReadError(f"{path.name} is a whole slide in tiles.", "Convert it to OME-TIFF and open that.")
+    _check_claim(path, header, count, rows, columns, samples)
     shared = _first(header.get("SharedFunctionalGroupsSequence"))
     own = header.get("PerFrameFunctionalGroupsSequence") or ()
     if own and len(own) != count:
@@ -93,6 +95,17 @@ def frames_of(path: Path, header: Any) -> list[Frame]:
     return frames
 
 
+def _check_claim(path: Path, header: Any, count: int, rows: int, columns: int, samples: int) -> None:
+    """Refuse more pixels than the file can hold, before anything is made for each of them."""
+    syntax = getattr(header, "file_meta", {}).get("TransferSyntaxUID")
+    packed = syntax is not None and (syntax.is_deflated or (not syntax.is_private and syntax.is_compressed))
+    bits = _whole(path, header, "BitsAllocated", 16)
+    stored = 8 * file_size(path) / bits
+    check_claim(path, (count, rows, columns, samples), 1, stored, _PACKED if packed else _SUBSAMPLED)
+
+
+_PACKED = 1 << 14  # an empty image, run-length coded or in JPEG 2000
+_SUBSAMPLED = 1.5  # colours of every second pixel are left out
 _SIZES: tuple[tuple[str, int | None], ...] = (("Rows", None), ("Columns", None), ("SamplesPerPixel", 1))
 _MOST_FRAMES = 1 << 20
 
