@@ -40,7 +40,7 @@ class RangeBrush(QWidget):
         super().__init__()
         self.session, self.message = session, message
         self._case: Case | None = None
-        self.on = QCheckBox("only from")
+        self.on = QCheckBox("intensity")
         self.on.setAccessibleName("draw only in a range of intensities")
         self.on.setToolTip(
             "Brush, eraser, fill and polygon change only voxels whose intensity lies between these two. "
@@ -167,5 +167,6 @@ def _limit(name: str) -> QDoubleSpinBox:
     made.setAccessibleName(name)
     made.setToolTip(f"The {name} that may change.")
     made.setRange(-_FAR, _FAR)
-    made.setStyleSheet("QDoubleSpinBox { min-width: 60px; }")  # napari's own would not fit beside the other
+    made.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)  # there is no room beside the number
+    made.setStyleSheet("QDoubleSpinBox { min-width: 70px; max-width: 70px; }")
     return made
