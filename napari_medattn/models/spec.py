@@ -29,7 +29,7 @@ class GatedCRF:
     weight: float = 0.1
     radius: int = 5
     position: float = 6.0
-    intensity: float = 0.5
+    intensity: float = 0.2
 
 
 @dataclass(frozen=True)
