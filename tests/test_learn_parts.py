@@ -27,7 +27,7 @@ from napari_medattn.training.examples import TrainingCase
 from napari_medattn.training.fitting import check_fit
 from napari_medattn.training.held_back import cut_folds
 from napari_medattn.training.keep import judge
-from napari_medattn.training.ladder import Room, next_rung, out_of_memory
+from napari_medattn.training.ladder import Room, next_rung
 from napari_medattn.training.last_good import LastGood
 from napari_medattn.training.loop import TrainingConfig
 from napari_medattn.training.methods import METHODS, check_method, decoder_parameters, learning_parameters
@@ -151,6 +151,7 @@ class TestAdapters:
         keys = set(model.state_dict())
         attach_adapters(model)
         assert set(merge_adapters(model).state_dict()) == keys
+        assert not [part for part in model.modules() if type(part).__name__.startswith("Parametrized")]
 
     def test_the_networks_own_weights_stay(self):
         model = small("dae_former")
@@ -168,9 +169,9 @@ class TestAdapters:
     def test_a_plain_copy_leaves_the_adapters(self):
         model = small("dae_former")
         attach_adapters(model)
-        copied = plain(model)
-        assert "projection.weight" in " ".join(copied.state_dict())
-        assert "parametrizations" in " ".join(model.state_dict())
+        copied, x = plain(model.eval()), torch.randn(1, 1, 32, 32)
+        assert not [key for key in copied.state_dict() if "parametrizations" in key]
+        torch.testing.assert_close(model(x), copied(x))
 
 
 class TestAnchor:
@@ -452,18 +453,6 @@ class TestLadder:
             (1, (1, 32, 32), "cuda"),
             (1, (1, 32, 32), "cpu"),
         ]
-
-    @pytest.mark.parametrize(
-        ("error", "yes"),
-        [
-            (MemoryError(), True),
-            (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 4 bytes"), True),
-            (RuntimeError("MPS backend out of memory"), True),
-            (RuntimeError("shapes do not match"), False),
-        ],
-    )
-    def test_it_is_told_from_other_errors(self, error, yes):
-        assert out_of_memory(error) is yes
 
     def test_it_goes_on_with_less(self, monkeypatch):
         model = small("attention_unet")

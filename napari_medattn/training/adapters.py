@@ -70,10 +70,17 @@ def has_adapters(model: nn.Module) -> bool:
 
 
 def merge_adapters(model: nn.Module) -> nn.Module:
-    """Put what the adapters learned into the weights and take the adapters away, in place."""
+    """Put what the adapters learned into the weights and take the adapters away, in place.
+
+    torch's own removal would take them from copies of the network too, which share the class that it made.
+    """
     for part in list(model.modules()):
         if parametrize.is_parametrized(part, "weight"):
-            parametrize.remove_parametrizations(part, "weight", leave_parametrized=True)
+            weight = part.weight
+            assert isinstance(weight, Tensor)
+            part.__class__ = parametrize.type_before_parametrizations(part)
+            del part.parametrizations
+            part.register_parameter("weight", nn.Parameter(weight.detach().clone()))
     return model
 
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import nn
 
+from napari_medattn.device import is_out_of_memory
 from napari_medattn.errors import DivergenceError, TrainingError
 from napari_medattn.events import Progress, TrainingStep
 from napari_medattn.training.anchor import anchor
 from napari_medattn.training.examples import TrainingCase
-from napari_medattn.training.ladder import Room, next_rung, out_of_memory
+from napari_medattn.training.ladder import Room, next_rung
 from napari_medattn.training.last_good import LastGood
 from napari_medattn.training.loop import Event, Scores, TrainingConfig, never, train_steps
 from napari_medattn.training.methods import learning_parameters
@@ -131,7 +132,7 @@ def _keep_last_good(guard: LastGood, sampler: RehearsalSampler, outcome: Outcome
 
 
 def _smaller(lesson: Lesson, room: Room, error: BaseException) -> tuple[Room, str]:
-    if not out_of_memory(error):
+    if not is_out_of_memory(error):
         raise error
     rung = next_rung(room, lesson.stride)
     if rung is None:

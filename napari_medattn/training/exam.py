@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from napari_medattn.device import is_out_of_memory
 from napari_medattn.events import Progress
 from napari_medattn.inference import Predictor
 from napari_medattn.store import Card
 from napari_medattn.training.adapters import plain
-from napari_medattn.training.ladder import out_of_memory
 from napari_medattn.training.regions import region_labels
 from napari_medattn.training.scoring import Reference, Scores, Tally
 
@@ -82,7 +82,7 @@ class Exam:
             try:
                 masks = yield from region_labels(predictor, reference.prepared, reference.regions)
             except (RuntimeError, MemoryError) as error:
-                if not out_of_memory(error) or self.device.type == "cpu":
+                if not is_out_of_memory(error) or self.device.type == "cpu":
                     raise
                 self.device = torch.device("cpu")
                 self.notes.append("Memory ran out: scoring on the CPU.")

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import torch
 
 Triple = tuple[int, int, int]
-_WORDS = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
 
 
 @dataclass(frozen=True)
@@ -23,13 +22,6 @@ class Room:
     batch: int
     patch: Triple
     device: torch.device
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on any device."""
-    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _WORDS)
 
 
 def next_rung(room: Room, stride: Triple) -> tuple[Room, str] | None:

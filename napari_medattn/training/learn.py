@@ -10,6 +10,7 @@ from napari_medattn.data import Example
 from napari_medattn.events import Progress, TrainingStep, Validation, run_to_end
 from napari_medattn.inference import Predictor
 from napari_medattn.store import Checkpoint
+from napari_medattn.store.checkpoints import check_name
 from napari_medattn.training.exam import Exam
 from napari_medattn.training.keep import Verdict, judge
 from napari_medattn.training.learned import Learned
@@ -82,10 +83,13 @@ def learn_steps(
     Raises:
         TrainingError: If no voxel counts, or nothing could be learned.
         InputError: If an image does not fit the network, or the network has nothing for the method.
+        CheckpointError: If the name is none for a file.
         SaveError: If the version cannot be written; nothing half-written is left.
     """
     yield Progress("preparing", 0, 0)
     began, plan = time.monotonic(), plan or LearnPlan()
+    if name:
+        check_name(name)
     task = yield from _begin_steps(checkpoint, examples, earlier, held_out, plan, device)
     before = task.marks
     if before.held_out is not None:

@@ -6,13 +6,10 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import torch
-from filelock import FileLock
 
 from napari_medattn.device import describe_device
-from napari_medattn.files import make_folder
 from napari_medattn.store import Card, save_checkpoint
 from napari_medattn.store.card import now
-from napari_medattn.store.checkpoints import free_name, user_folder
 from napari_medattn.store.training_record import TrainingRecord
 from napari_medattn.training.fitting import known_modalities
 from napari_medattn.training.learned import Learned
@@ -38,6 +35,7 @@ def save_version(learned: Learned, task: Task, name: str, seconds: float) -> Lea
     told = f"{task.material.voxels} vouched voxels of {len(new)} case(s)"
     card = replace(
         parent,
+        name=name or f"{parent.name.split('-tuned')[0]}-tuned",
         title=_retitled(parent),
         trained_on=f"{parent.trained_on or 'nothing'}; then {told}",
         training=_training(learned, task, seconds),
@@ -47,11 +45,7 @@ def save_version(learned: Learned, task: Task, name: str, seconds: float) -> Lea
         note="",
         created=now(),
     )
-    folder = make_folder(user_folder())
-    # Two that learn at once must not find the same name free.
-    with FileLock(folder / ".saving.lock"):
-        card = replace(card, name=free_name(name or f"{parent.name.split('-tuned')[0]}-tuned"))
-        return replace(learned, checkpoint=save_checkpoint(card, task.model.to("cpu"), folder))
+    return replace(learned, checkpoint=save_checkpoint(card, task.model.to("cpu"), unique=True))
 
 
 def _training(learned: Learned, task: Task, seconds: float) -> dict[str, Any]:
