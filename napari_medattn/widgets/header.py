@@ -145,12 +145,14 @@ def card_in_words(card: Card) -> str:
         f"Classes: {', '.join(card.class_names)}",
         f"Trained on: {card.trained_on or 'nothing: its masks mean nothing'}",
     ]
-    dice = card.metrics.get("dice")
+    dice = {name: value for name, value in card.metrics.get("dice", {}).items() if value is not None}
     if dice:
         scores = ", ".join(f"{name} {value:.3f}" for name, value in dice.items())
         lines.append(f"Dice on {card.metrics['data']}: {scores}")
     if card.parent_name:
         lines.append(f"Fine-tuned from: {card.parent_name}")
+    if card.note:
+        lines.append(f"Note: {card.note}")
     if card.limits:
         lines.append(card.limits)
     return "\n".join(lines)

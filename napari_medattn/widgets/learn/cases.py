@@ -37,7 +37,7 @@ class Cases(QWidget):
         self.store = ExampleStore()
         self.taught: list[Taught] = []
         self.blocked = ""  # why nothing can be learned; empty if something can
-        self._scans: dict[Case, str] = {}
+        self._scans: dict[Case, tuple[Any, str]] = {}  # the image's array, as the layer may show another one later
         self._reading = self._again = False
         self.summary = QLabel()
         self.summary.setWordWrap(True)
@@ -81,7 +81,8 @@ class Cases(QWidget):
 
     def scan_of(self, case: Case | None) -> str:
         """Which scan a case is of, as far as known by now."""
-        return self._scans.get(case, "") if case is not None else ""
+        data, scan = self._scans.get(case, (None, "")) if case is not None else (None, "")
+        return scan if case is not None and case.image.data is data else ""
 
     def read(self) -> None:
         """Read the store again, in the background, and tell which scan is open."""
@@ -94,17 +95,18 @@ class Cases(QWidget):
             return
         names, image = checkpoint.card.class_names, case.image if case is not None else None
         known = self.scan_of(case)
-        self._scans = {one: scan for one, scan in self._scans.items() if one.image in self.session.images}
+        self._scans = {one: found for one, found in self._scans.items() if one.image in self.session.images}
+        data = image.data if image is not None else None
 
         def steps() -> Steps:
             yield
-            scan = known if known or image is None else scan_id(image.data, layer_place(image).grid)
+            scan = known if known or image is None else scan_id(data, layer_place(image).grid)
             return scan, taught_cases(self.store, names)
 
         def done(found: tuple[str, list[Taught]]) -> None:
             scan, taught = found
             if case is not None and scan:
-                self._scans[case] = scan
+                self._scans[case] = data, scan
             self._ended(taught)
 
         def failed(error: BaseException) -> None:
@@ -141,7 +143,6 @@ class Cases(QWidget):
             return self.store.add_steps(vouched.example())
 
         def done(entry: Any) -> None:
-            self._scans[case] = entry.scan
             self.message.say(f"{case.image.name} is kept: {entry.slices} slices, {entry.counted:,} voxels.")
             self.read()
 
@@ -233,7 +234,7 @@ class Cases(QWidget):
 
 
 def _corrected(case: Case) -> bool:
-    return bool(case.edited or case.confirmed_slices() or (case.watch is not None and case.watch.log.confirmations))
+    return bool(case.edited) or (case.watch is not None and bool(case.watch.log.confirmations))
 
 
 def _plural(count: int, what: str) -> str:

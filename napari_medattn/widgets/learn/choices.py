@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from napari.settings import get_plugin_settings
 from qtpy.QtCore import QSignalBlocker, Qt
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QLabel, QSizePolicy, QWidget
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QLabel, QVBoxLayout, QWidget
 
-from napari_medattn.widgets.parts import Section, choice, column, row
+from napari_medattn.widgets.parts import Section, choice
 
 if TYPE_CHECKING:
     from napari_medattn.training.methods import Method
@@ -46,22 +46,23 @@ class Choices(QWidget):
         )
         self.opinion.setSpecialValueText("automatic")
         rare = QWidget()
-        form = QFormLayout(rare)
-        form.setContentsMargins(6, 0, 0, 0)
+        rarely = QFormLayout(rare)
+        rarely.setContentsMargins(6, 0, 0, 0)
         for box in (self.rehearsal, self.anchor, self.opinion):
             label = QLabel(box.accessibleName())
             label.setToolTip(box.toolTip())
-            form.addRow(label, box)
+            rarely.addRow(label, box)
         self.more = Section("more", rare, open_=False)
         self.say = QLabel()
         self.say.setWordWrap(True)
-        for box, least in ((self.method, 8), (self.time, 4)):
-            box.setMinimumContentsLength(least)
-            box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        line = row(QLabel("method"), self.method, QLabel("time"), self.time)
-        line.layout().setStretch(1, 3)
-        line.layout().setStretch(3, 2)
-        column(self, line, self.say, self.more).setContentsMargins(0, 0, 0, 0)
+        form = QFormLayout()
+        form.addRow("method", self.method)
+        form.addRow("time", self.time)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(form)
+        layout.addWidget(self.say)
+        layout.addWidget(self.more)
         self.recall()
         self.method.currentIndexChanged.connect(lambda _: self._keep("method", self.method.currentData()))
         self.method.currentIndexChanged.connect(self._say_method)

@@ -55,11 +55,9 @@ class Curves(QWidget):
         self._dress()
         self.setVisible(False)
 
-    def close(self) -> bool:
-        """Let go of the viewer."""
-        self._rest.stop()
+    def leave(self) -> None:
+        """Let go of the viewer; the widget itself may be gone already."""
         self.viewer.events.theme.disconnect(self._dress)
-        return bool(super().close())
 
     def begin(self) -> None:
         """Forget the last training."""
@@ -105,7 +103,7 @@ def _second_axis(plot: pg.PlotWidget) -> pg.ViewBox:
     item.getAxis("right").setLabel("Dice")
     item.getAxis("right").enableAutoSIPrefix(False)
     view.setXLink(item)
-    view.setYRange(0, 1, padding=0.02)
+    view.setYRange(0, 1.1, padding=0.02)  # the topmost tick needs room
     view.setMouseEnabled(x=False, y=False)
     item.getViewBox().sigResized.connect(lambda: view.setGeometry(item.getViewBox().sceneBoundingRect()))
     return view

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_medattn.data import Example
-from napari_medattn.errors import InputError
+from napari_medattn.errors import InputError, MedAttnError
 from napari_medattn.events import Progress
 from napari_medattn.layerdata import layer_place
 from napari_medattn.store.checkpoints import Checkpoint
@@ -129,8 +129,12 @@ def lesson_steps(lesson: Lesson, stop: Callable[[], bool]) -> Generator[Any, Non
         learned = yield from learn_steps(
             lesson.checkpoint, new, earlier=earlier, held_out=scored, plan=plan, device=lesson.device, stop=stop
         )
-    if learned.verdict.may_become_current:
+    if not learned.verdict.may_become_current:
+        return learned
+    try:
         Versions().make_current(learned.checkpoint)
+    except MedAttnError as error:  # what was learned is saved all the same
+        return replace(learned, notes=(*learned.notes, f"Other windows will not find it in use: {error}"))
     return learned
 
 

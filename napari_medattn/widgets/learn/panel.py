@@ -81,7 +81,8 @@ class LearnPanel(QWidget):
 
     def close(self) -> bool:
         """Let go of the viewer."""
-        return self.curves.close()
+        self.curves.leave()
+        return True
 
     @property
     def running(self) -> bool:

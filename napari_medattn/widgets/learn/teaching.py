@@ -102,7 +102,7 @@ class Vouched:
     def example(self) -> Example:
         """The example; reads the image."""
         volume = layer_to_volume(self.case.image)
-        return Example(volume, self.labels, self.weights, self.class_names, provenance=self.provenance)
+        return Example(volume, self.labels, self.weights, self.class_names, volume.modality, self.provenance)
 
 
 def touched_slices(case: Case) -> int:
