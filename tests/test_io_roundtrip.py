@@ -138,7 +138,7 @@ class TestSourceGeometry:
 
 
 class TestNames:
-    @pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".tif"])
+    @pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".tif", ".mha"])
     def test_class_names_come_back(self, tmp_path, ending):
         write_labels(tmp_path / f"m{ending}", drawn(), like(stored_as("RAS")), NAMES)
         assert read_volume(tmp_path / f"m{ending}").class_names == NAMES
@@ -252,6 +252,21 @@ class TestOtherWays:
         for ending in (".nrrd", ".mha"):
             sitk.WriteImage(sitk.GetImageFromArray(colours, isVector=True), str(tmp_path / f"a{ending}"))
             np.testing.assert_array_equal(read_volume(tmp_path / f"a{ending}").array, np.moveaxis(colours, -1, 0))
+
+    @pytest.mark.parametrize("kind", [np.uint8, np.int16, np.uint32, np.int64, np.float32, np.float64])
+    @pytest.mark.parametrize("packed", [True, False])
+    def test_types_of_a_metaimage(self, tmp_path, kind, packed):
+        sitk.WriteImage(sitk.GetImageFromArray(drawn().astype(kind)), str(tmp_path / "a.mha"), useCompression=packed)
+        volume = read_volume(tmp_path / "a.mha")
+        assert volume.array.dtype == kind
+        np.testing.assert_array_equal(volume.array[0], drawn())
+
+    def test_a_big_endian_metaimage(self, tmp_path):
+        head = (
+            "NDims = 3\nDimSize = 6 5 4\nElementType = MET_SHORT\nElementByteOrderMSB = True\nElementDataFile = LOCAL\n"
+        )
+        (tmp_path / "a.mha").write_bytes(head.encode() + drawn().astype(">i2").tobytes())
+        np.testing.assert_array_equal(read_volume(tmp_path / "a.mha").array[0], drawn())
 
     def test_times_in_an_nrrd_and_a_metaimage(self, tmp_path):
         times = np.random.default_rng(0).integers(0, 255, (2, 4, 5, 6)).astype(np.int16)

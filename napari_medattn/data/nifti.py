@@ -108,7 +108,7 @@ def _is_lazy(image: Any, shape: tuple[int, ...]) -> bool:
 def _result_type(image: Any) -> np.dtype[Any]:
     """The type that scaled voxels get."""
     dtype: np.dtype[Any] = np.asanyarray(image.dataobj[tuple(slice(0, 1) for _ in image.shape)]).dtype
-    return dtype
+    return np.dtype(np.float32) if dtype.kind == "f" else dtype
 
 
 def _to_array(path: Path, data: Any, axes: int) -> tuple[Array, int]:
