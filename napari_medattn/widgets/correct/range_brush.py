@@ -168,5 +168,5 @@ def _limit(name: str) -> QDoubleSpinBox:
     made.setToolTip(f"The {name} that may change.")
     made.setRange(-_FAR, _FAR)
     made.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)  # there is no room beside the number
-    made.setStyleSheet("QDoubleSpinBox { min-width: 70px; max-width: 70px; }")
+    made.setStyleSheet("QDoubleSpinBox { min-width: 58px; max-width: 58px; }")
     return made
