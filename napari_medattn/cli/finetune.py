@@ -33,7 +33,7 @@ def finetune(
         list[Path] | None, typer.Option(help="Folder with earlier cases to be rehearsed, repeatable.")
     ] = None,
     share: Annotated[float, typer.Option(help="Share of the patches that are rehearsed, 0 to 1.")] = 0.3,
-    anchor: Annotated[float, typer.Option(help="Strength of the pull towards the checkpoint's weights.")] = 0.0,
+    anchor: Annotated[float, typer.Option(help="Strength of the pull towards the checkpoint's weights.")] = 0.1,
     opinion: Annotated[
         float | None,
         typer.Option(help="How much unlabelled voxels count as the checkpoint's own opinion; chosen if not given."),

@@ -61,6 +61,6 @@ def finetune_steps(
     device: str = "auto",
 ) -> Generator[Progress | Event, None, Checkpoint]:
     """`finetune` as a generator; leaving it early saves nothing."""
-    plan = LearnPlan(seconds=config.seconds, folds=0, config=config)
+    plan = LearnPlan(seconds=config.seconds, anchor=0.0, folds=0, config=config)
     learned = yield from learn_steps(checkpoint, examples, plan=plan, name=name, device=device)
     return learned.checkpoint

@@ -31,7 +31,8 @@ class LearnPlan:
         seconds: Time from the call to the saved version, about; `default_seconds` if None. Preparing and scoring are
             taken off it, but half of it is always left to train.
         rehearsal: Share of the patches that come from earlier examples, 0..1.
-        anchor: Strength of the pull towards the parent's weights, see `anchor.anchor`.
+        anchor: Strength of the pull towards the parent's weights, see `anchor.anchor`; benchmarks/finetune.md has
+            what other values do.
         opinion: Strength of the pull, on voxels that nobody vouches for, towards what the parent says of them, see
             `TrainingConfig.hold`; 0: they do not count at all. None: `opinion_for` chooses.
         folds: Where no examples are held out, in how many parts the corrections are cut: a network that learned
@@ -46,7 +47,7 @@ class LearnPlan:
     method: str = "whole"
     seconds: float | None = None
     rehearsal: float = 0.3
-    anchor: float = 0.0
+    anchor: float = 0.1
     opinion: float | None = None
     folds: int = 2
     batch_size: int | None = None
