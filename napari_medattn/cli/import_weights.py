@@ -21,7 +21,7 @@ def import_weights(
     dims: Annotated[int | None, typer.Option(help="Spatial axes, 2 or 3; the network's own if not given.")] = None,
     option: Annotated[list[str] | None, typer.Option(help="Network option as NAME=VALUE, repeatable.")] = None,
     spacing: Annotated[str, typer.Option(help="Voxel size Z,Y,X in mm that it expects; empty: any.")] = "",
-    intensity: Annotated[str, typer.Option(help="zscore, window or none: how intensities were prepared.")] = "zscore",
+    intensity: Annotated[str, typer.Option(help="zscore, percentile, window or none: how intensities were prepared.")] = "zscore",
     window: Annotated[str, typer.Option(help="LOW,HIGH for --intensity window.")] = "",
     neighbours: Annotated[int, typer.Option(help="Slices on either side that a 2-D network sees too.")] = 0,
     trained_on: Annotated[str, typer.Option(help="What the authors trained it on, for the card.")] = "",
@@ -41,8 +41,8 @@ def import_weights(
     from napari_medattn.store.authors import load_authors_weights
     from napari_medattn.store.checkpoints import check_free
 
-    if intensity not in ("zscore", "window", "none"):
-        raise InputError(f"There is no intensity {intensity!r}.", "Use zscore, window or none.")
+    if intensity not in ("zscore", "percentile", "window", "none"):
+        raise InputError(f"There is no intensity {intensity!r}.", "Use zscore, percentile, window or none.")
     if (intensity == "window") != bool(window):
         raise InputError("--intensity window and --window LOW,HIGH belong together.", "Give both or neither.")
     names = tuple(part.strip() for part in classes.split(","))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,8 @@ class Preparation:
         orientation: World directions of the prepared x, y, z axes, e.g. ``"RAS"``; None: as stored.
         spacing: Voxel size along (Z, Y, X) in mm; None: as stored.
         intensity: ``"zscore"`` clips to the 0.5 and 99.5 percentiles, then gives mean 0 and standard
-            deviation 1 per channel; ``"window"`` maps `window` to 0..1 and clips; ``"none"``.
+            deviation 1 per channel; ``"percentile"`` maps these percentiles to 0..1 and clips, per channel;
+            ``"window"`` does so with `window`; ``"none"``.
         window: Lower and upper limit for ``"window"``.
         neighbours: Slices on either side of each that a 2-D network sees as further channels ("2.5-D"); the
             outermost slice goes on beyond the volume's end.
@@ -33,7 +34,7 @@ class Preparation:
 
     orientation: str | None = "RAS"
     spacing: Triple | None = None
-    intensity: Literal["zscore", "window", "none"] = "zscore"
+    intensity: Literal["zscore", "percentile", "window", "none"] = "zscore"
     window: tuple[float, float] | None = None
     neighbours: int = 0
 
@@ -68,6 +69,30 @@ class Prepared:
     def restore(self, values: Float) -> Float:
         """(N, Z, Y, X) on the prepared grid -> (N, Z, Y, X) on the source's grid, linearly."""
         return self.turn.undo(resample(values, self.turned_shape))  # type: ignore[return-value]
+
+    def place_labels(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """(Z, Y, X) labels on the source's grid -> on the prepared grid, each voxel from its nearest one."""
+        z, y, x = self.array.shape[1:]
+        return nearest(self.turn.apply(labels[None])[0], (z, y, x))
+
+    def restore_labels(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """(Z, Y, X) labels on the prepared grid -> on the source's grid, each voxel from its nearest one.
+
+        What `place_labels` gave comes back as it was, unless it was made coarser.
+        """
+        found: NDArray[Any] = self.turn.undo(nearest(labels, self.turned_shape)[None])[0]
+        return found
+
+
+def nearest(labels: NDArray[Any], shape: tuple[int, int, int]) -> NDArray[Any]:
+    """(Z, Y, X) -> ``shape`` of the same extent, each voxel from the one in which its centre lies."""
+    if labels.shape == tuple(shape):
+        return labels
+    picked = [
+        ((np.arange(new) + 0.5) * old / new).astype(np.intp) for new, old in zip(shape, labels.shape, strict=True)
+    ]
+    found: NDArray[Any] = labels[np.ix_(*picked)]
+    return found
 
 
 def prepare(volume: Volume, how: Preparation) -> Prepared:
@@ -116,10 +141,14 @@ def normalise(values: NDArray[np.generic], how: Preparation) -> Float:
         np.clip(result, low, high, out=result)
         result -= low
         result /= max(high - low, 1e-6)
-    elif how.intensity == "zscore":
+    elif how.intensity in ("zscore", "percentile"):
         for channel in result:
             low, high = np.percentile(channel.ravel()[:: max(1, channel.size // _SAMPLE)], (0.5, 99.5))
             np.clip(channel, low, high, out=channel)
+            if how.intensity == "percentile":
+                np.subtract(channel, low, out=channel)
+                np.divide(channel, max(float(high - low), 1e-6), out=channel)
+                continue
             np.subtract(channel, channel.mean(dtype=np.float64), out=channel)
             np.divide(channel, max(float(channel.std(dtype=np.float64)), 1e-6), out=channel)
     return result

@@ -22,7 +22,7 @@ from napari_medattn.errors import InputError
 Float = NDArray[np.float32]
 Shape = tuple[int, int, int]
 _SAMPLE = 1 << 20  # voxels from which percentiles are estimated
-_CHUNK = 1 << 24  # voxels read at a time while the whole is gone through
+_CHUNK = 1 << 22  # voxels read at a time
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ class Slabs:
             spacing = self.turn.reorder(volume.grid.spacing)
             self.shape = target_shape(self.turned_shape, spacing, how.spacing, volume.spatial_dims)
         self._rows = [linear(old, new) for old, new in zip(self.turned_shape, self.shape, strict=True)]
+        self._thick = max(1, _CHUNK // int(np.prod(self.shape[1:], dtype=np.int64)))
         self.sha256 = ""
         self._fill: float | None = None
         self._scaling: list[Scaling] = []
@@ -119,6 +120,9 @@ class Slabs:
             self._scaling = [Scaling(low, high, low, max(high - low, 1e-6))] * self.source.channels
             return
         cut = [_ends(np.concatenate(some)) for some in samples]
+        if self.how.intensity == "percentile":
+            self._scaling = [Scaling(low, high, low, max(high - low, 1e-6)) for low, high in cut]
+            return
         sums = np.zeros((2, self.source.channels))
         middle = [(low + high) / 2 for low, high in cut]
         for first, slab in self._through():
@@ -195,9 +199,8 @@ class Slabs:
 
     def _through(self) -> Iterator[tuple[int, Float]]:
         """All of the volume, resampled but not scaled, in slabs; each may be written to."""
-        thick = max(1, _CHUNK // int(np.prod(self.shape[1:], dtype=np.int64)))
-        for first in range(0, self.shape[0], thick):
-            yield first, self._read(first, min(self.shape[0], first + thick))
+        for first in range(0, self.shape[0], self._thick):
+            yield first, self._read(first, min(self.shape[0], first + self._thick))
 
     def _read(self, first: int, stop: int) -> Float:
         """The resampled intensities of some prepared slices, as an array of its own."""
@@ -218,17 +221,20 @@ class Slabs:
         if have[0] <= first and stop <= have[1]:
             return
         kept = slice(first, min(have[1], stop)) if have[0] <= first < have[1] else slice(first, first)
-        fresh = self._read(kept.stop, stop)
-        bright = np.empty((0, *self.shape[1:]), bool)
-        if self.skip_below is not None:
-            bright = np.asarray((fresh > self.skip_below).any(axis=0))
-            bright = np.concatenate([self._bright[kept.start - have[0] : kept.stop - have[0]], bright])
-        for channel, scaling in zip(fresh, self._scaling, strict=False):
-            scaling.apply(channel)
-        if kept.stop > kept.start:
-            old = self._slab[:, kept.start - have[0] : kept.stop - have[0]]
-            fresh = np.concatenate([old, fresh], axis=1)
-        self._first, self._slab, self._bright = first, fresh, bright
+        slab = np.empty((self._slab.shape[0], stop - first, *self.shape[1:]), np.float32)
+        bright = np.empty((stop - first if self.skip_below is not None else 0, *self.shape[1:]), bool)
+        old, count = slice(kept.start - have[0], kept.stop - have[0]), kept.stop - kept.start
+        slab[:, :count], bright[:count] = self._slab[:, old], self._bright[old]
+        self._slab, self._first = np.empty((slab.shape[0], 0, *self.shape[1:]), np.float32), first
+        for begin in range(kept.stop, stop, self._thick):
+            end = min(stop, begin + self._thick)
+            values = self._read(begin, end)
+            if self.skip_below is not None:
+                bright[begin - first : end - first] = (values > self.skip_below).any(axis=0)
+            for channel, scaling in zip(values, self._scaling, strict=False):
+                scaling.apply(channel)
+            slab[:, begin - first : end - first] = values
+        self._slab, self._bright = slab, bright
 
 
 def _ends(values: Float) -> tuple[float, float]:
