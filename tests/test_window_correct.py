@@ -100,11 +100,10 @@ class TestClassTable:
         assert mask_of(ready) is mask
         assert ready.session.case.class_names[1] == "ventricle"
 
-    def test_a_renamed_class_can_be_learned_from(self, ready):
+    def test_a_renamed_class_can_be_learned_from(self, ready, qtbot):
         ready.correct.table.rename(1, "ventricle")
         put(ready, mask_of(ready).data == 1, 2)
-        ready.learn.refresh()
-        assert ready.learn.run.isEnabled()
+        qtbot.waitUntil(ready.learn.run.isEnabled, timeout=PATIENCE)
 
     def test_a_name_that_is_taken_is_refused(self, ready, told):
         names = ready.session.case.class_names
@@ -327,7 +326,7 @@ class TestConfirming:
         assert case.is_confirmed(())
         menu = QMenu()
         confirming.fill_menu(menu)
-        assert menu.actions()[-1].text() == "Take back the confirmation of the case"
+        assert menu.actions()[-1].text() == "Take back the confirmation of the case (Alt+Shift+C)"
         menu.actions()[-1].trigger()
         assert case.confirmed_slices() == 0
 
