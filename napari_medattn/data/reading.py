@@ -28,6 +28,7 @@ _DAMAGE = (
     LookupError,
     AttributeError,
     ArithmeticError,
+    AssertionError,
     RuntimeError,
     SyntaxError,
     struct.error,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from napari_medattn.data.dicom.files import quiet, read_whole
 from napari_medattn.data.dicom.frames import Frame
-from napari_medattn.data.reading import one_line
+from napari_medattn.data.reading import one_line, reading
 from napari_medattn.errors import ReadError
 
 _WHOLE = (np.uint8, np.int16, np.uint16, np.int32)
@@ -37,6 +37,11 @@ def read_frames(path: Path, frames: Sequence[Frame], dtype: np.dtype[Any]) -> li
         ReadError: If the file has no pixels, or in a form that cannot be decompressed.
     """
     header = read_whole(path)
+    with reading(path, "a DICOM image", private=True):
+        return _values(path, header, frames, dtype)
+
+
+def _values(path: Path, header: Any, frames: Sequence[Frame], dtype: np.dtype[Any]) -> list[NDArray[Any]]:
     stored, rescaled = _decoded(path, header)
     try:
         found = [stored[frame.ref.number] for frame in frames]

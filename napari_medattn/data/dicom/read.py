@@ -41,7 +41,7 @@ def read(path: Path, series: int | None = None) -> Volume:
     if len(found) > 1 and series is None:
         listed = "; ".join(f"{n}: {one.label}" for n, one in enumerate(found[:_NAMED], 1))
         more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-        raise ReadError(f"{path.name} holds {len(found)} series: {listed}{more}.", "Choose one by its number (series).")
+        raise ReadError(f"{path.name} holds {len(found)} series: {listed}{more}.", "Choose one by its number (read_volume's series), or give the folder of one alone.")
     if not 1 <= (series or 1) <= len(found):
         raise ReadError(f"{path.name} has no series {series}.", f"Choose from 1 to {len(found)}.")
     return read_series(found[(series or 1) - 1], path)

@@ -23,7 +23,9 @@ _MOST_SLICES = 1 << 14
 
 def is_segmentation(path: Path) -> bool:
     """Whether a DICOM file holds segments rather than an image."""
-    return str(read_header(path).get("Modality", "")) == "SEG"
+    header = read_header(path)
+    with reading(path, "a DICOM image", private=True):
+        return str(header.get("Modality", "")) == "SEG"
 
 
 def read_segmentation(path: Path) -> Volume:

@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_medattn.data.dicom.files import dicom_files, read_header
 from napari_medattn.data.dicom.frames import Frame, frames_of
+from napari_medattn.data.reading import reading
 from napari_medattn.errors import ReadError
 
 _SAME_DIRECTION = 1e-3  # largest difference of direction cosines within a series
@@ -74,23 +75,24 @@ def series_of(path: Path, files: Sequence[Path]) -> list[Series]:
     segmentations = 0
     for file in files:
         header = read_header(file)
-        if header.get("Modality") == "SEG" and len(files) > 1:
-            segmentations += 1
-        if header.get("Modality") in ("SEG", "RTDOSE") or (header.get("Rows") is None and not _is_image(header)):
-            continue
-        found = frames_of(file, header)
-        key = (
-            str(header.get("SeriesInstanceUID", "")),
-            *(found[0].rows, found[0].columns, found[0].samples),
-            *((str(header.get("SOPInstanceUID", file)),) if len(found) > 1 else ()),
-        )
-        headers.setdefault(key, header)
-        for frame in found:
-            _put(groups.setdefault(key, []), frame)
+        with reading(file, "a DICOM image", private=True):
+            segmentations += header.get("Modality") == "SEG" and len(files) > 1
+            if header.get("Modality") in ("SEG", "RTDOSE") or (header.get("Rows") is None and not _is_image(header)):
+                continue
+            found = frames_of(file, header)
+            key = (
+                str(header.get("SeriesInstanceUID", "")),
+                *(found[0].rows, found[0].columns, found[0].samples),
+                *((str(header.get("SOPInstanceUID", file)),) if len(found) > 1 else ()),
+            )
+            headers.setdefault(key, header)
+            for frame in found:
+                _put(groups.setdefault(key, []), frame)
     if not groups:
         what = "segmentations, but no images" if segmentations else "no DICOM images"
         raise ReadError(f"{path.name} holds {what}.", "Choose the folder of a scan.")
-    every = [_series(headers[key], tuple(one)) for key, found in groups.items() for one in found]
+    with reading(path, "a DICOM image", private=True):
+        every = [_series(headers[key], tuple(one)) for key, found in groups.items() for one in found]
     return sorted(every, key=lambda one: (one.number, -len(one.frames)))
 
 
