@@ -447,35 +447,36 @@ class TestFolder:
         assert list(journal_folder().iterdir()) == []
 
 
-class TestClasses:
-    CLASSES = {"names": ["background", "organ", "lesion"], "colours": {"2": "#ff0000"}, "order": [2, 1]}
+CLASSES = {"names": ["background", "organ", "lesion"], "colours": {"2": "#ff0000"}, "order": [2, 1]}
 
+
+class TestClasses:
     def test_the_last_word_holds_and_is_there_after_beginning_anew(self, tmp_path):
         labels = np.zeros(SHAPE, np.uint8)
         journal, log = begin(tmp_path / "a.journal", labels)
-        journal.call_classes({**self.CLASSES, "order": [1, 2]})
-        journal.call_classes(self.CLASSES)
-        assert replay(journal.path).classes == self.CLASSES
+        journal.call_classes({**CLASSES, "order": [1, 2]})
+        journal.call_classes(CLASSES)
+        assert replay(journal.path).classes == CLASSES
         journal.begin(log, labels)()
         journal.settle()
-        assert replay(journal.path).classes == self.CLASSES
+        assert replay(journal.path).classes == CLASSES
         assert look(journal.path).class_names == ("background", "organ", "lesion")
 
     def test_the_same_word_is_written_once(self, tmp_path):
         journal, _ = begin(tmp_path / "a.journal", np.zeros(SHAPE, np.uint8))
-        journal.call_classes(self.CLASSES)
+        journal.call_classes(CLASSES)
         size = journal.size
-        journal.call_classes(dict(self.CLASSES))
+        journal.call_classes(dict(CLASSES))
         assert journal.size == size
 
     def test_names_alone_are_no_unsaved_work(self, tmp_path):
         journal, _ = begin(tmp_path / "a.journal", np.zeros(SHAPE, np.uint8))
-        journal.call_classes(self.CLASSES)
+        journal.call_classes(CLASSES)
         assert not look(journal.path).changed
 
 
 def test_records_that_contradict_each_other_are_told(tmp_path):
-    journal, log = begin(tmp_path / "a.journal", np.zeros(SHAPE, np.uint8))
+    journal, _ = begin(tmp_path / "a.journal", np.zeros(SHAPE, np.uint8))
     journal.undone()  # of nothing
     with pytest.raises(JournalError, match="contradict each other"):
         look(journal.path)
