@@ -20,6 +20,7 @@ from tests.window_tools import (
 )
 
 CHECKPOINT = "phantom"
+QUICK = "phantom-2d"  # to learn with
 SMALL = (32, 48, 48)
 
 
@@ -39,6 +40,7 @@ def paint(mask, at, label, size=3):
 
 
 def test_the_whole_loop(dock, viewer, scan, qtbot, tmp_path):
+    choose(dock, QUICK, qtbot)
     segment(dock, qtbot)
     case = dock.session.case
     mask = case.mask
@@ -55,10 +57,10 @@ def test_the_whole_loop(dock, viewer, scan, qtbot, tmp_path):
     dock.learn.choices.time.addItem("2 s", 2.0)
     dock.learn.choices.time.setCurrentText("2 s")
     names = {c.name for c in dock.session.checkpoints}
-    with qtbot.waitSignal(dock.learn.ended, timeout=2 * PATIENCE):
+    with qtbot.waitSignal(dock.learn.ended, timeout=PATIENCE):
         dock.learn.run.click()
     new = next(c for c in dock.session.checkpoints if c.name not in names)
-    assert new.card.parent == load_checkpoint(CHECKPOINT).card.weights_sha256
+    assert new.card.parent == load_checkpoint(QUICK).card.weights_sha256
     if dock.session.checkpoint.name != new.name:
         dock.learn.result.use.click()
     qtbot.waitUntil(lambda: dock.session.checkpoint.name == new.name, timeout=PATIENCE)
@@ -136,11 +138,12 @@ def test_cancel_leaves_nothing_behind(dock, viewer, qtbot):
 
 
 def test_cancelled_learning_saves_no_checkpoint(dock, qtbot):
+    choose(dock, QUICK, qtbot)
     segment(dock, qtbot)
     paint(dock.session.case.mask, (16, 4, 4), 2)
     names = [c.name for c in dock.session.checkpoints]
     dock.learn.run.click()
-    qtbot.waitUntil(lambda: len(dock.learn.curves.losses) > 0, timeout=2 * PATIENCE)
+    qtbot.waitUntil(lambda: len(dock.learn.curves.losses) > 0, timeout=PATIENCE)
     dock.learn.stop.click()
     qtbot.waitUntil(lambda: not dock.learn.running, timeout=PATIENCE)
     dock.session.refresh_checkpoints()
@@ -413,6 +416,7 @@ def test_the_button_says_what_it_does_to_the_slice_in_view(dock, viewer, qtbot):
 
 
 def test_the_end_of_learning_is_brought_into_view(dock, viewer, qtbot):
+    choose(dock, QUICK, qtbot)
     segment(dock, qtbot)
     dock.correct.confirm.click()
     with qtbot.waitSignal(dock.learn.wants_attention, timeout=PATIENCE):

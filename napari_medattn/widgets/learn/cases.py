@@ -60,7 +60,7 @@ class Cases(QWidget):
         self.list.itemChanged.connect(self._ticked)
         session.image_changed.connect(self.read)
         session.mask_changed.connect(self.refresh)
-        session.edits_changed.connect(self._refresh_soon)
+        session.edits_changed.connect(self._edited)
         session.checkpoint_changed.connect(self.read)
         self.read()
 
@@ -150,8 +150,12 @@ class Cases(QWidget):
         self.message.say(f"Keeping {case.image.name} ...")
         self.jobs.start(f"keeping {case.image.name}", steps, on_done=done, on_error=self._not_kept)
 
-    def _refresh_soon(self) -> None:
-        self._rest.start()
+    def _edited(self) -> None:
+        """Figures may wait for the end of a stroke, but not whether there is something to learn from."""
+        if self._why_not(self.session.case) == self.blocked:
+            self._rest.start()
+        else:
+            self.refresh()
 
     def _not_kept(self, error: BaseException) -> None:
         self.message.fail(error)

@@ -76,8 +76,8 @@ class LearnPanel(QWidget):
         self.keep.clicked.connect(self.stop_and_keep)
         self.result.decided.connect(self.decide)
         self.versions.wants_comparison.connect(self.beside.offer)
-        self.cases.changed.connect(self.refresh)
-        self.refresh()
+        self.cases.changed.connect(self._enable)
+        self._enable()
 
     def close(self) -> bool:
         """Let go of the viewer."""
@@ -95,7 +95,10 @@ class LearnPanel(QWidget):
         return self.cases.summary
 
     def refresh(self) -> None:
-        """Enable what can be used."""
+        """Say what there is to learn from, and enable what can be used."""
+        self.cases.refresh()
+
+    def _enable(self) -> None:
         self.run.setEnabled(not self.cases.blocked and not self.running)
         self.stop.setEnabled(self.running)
         self.keep.setEnabled(self.running and not self._keep)
@@ -107,7 +110,7 @@ class LearnPanel(QWidget):
         if self.running:
             self.message.say("The network is learning already: wait for its end, or cancel it.")
             return
-        self.cases.refresh()
+        self.refresh()
         if checkpoint is None or self.cases.blocked:
             return
         try:
@@ -128,7 +131,7 @@ class LearnPanel(QWidget):
         if self.running:
             self._keep = True
             self.message.say("Stopping after this step, and scoring what was learned ...")
-            self.refresh()
+            self._enable()
 
     def decide(self, use: bool) -> None:
         """Use the new version from now on, or go on with the old one."""
@@ -165,7 +168,7 @@ class LearnPanel(QWidget):
             on_error=self._fail,
             on_cancelled=self._cancelled,
         )
-        self.refresh()
+        self._enable()
         QTimer.singleShot(0, self.wants_attention.emit)
 
     def _follow(self, event: Any) -> None:
