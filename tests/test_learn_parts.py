@@ -396,10 +396,14 @@ class TestContradictions:
         assert np.flatnonzero(new.counts().any(2)[0]).tolist() == [1, 2]
         assert notes == ["4 voxels of scan carry two labels: the newer counts."]
 
-    def test_equal_labels_do_not_contradict_each_other(self):
-        (old, _), notes = agreeing([self.example(1, 0, 1), self.example(1, 1, 2)])
-        assert old.counts().sum() == 8
+    def test_equal_labels_do_not_contradict_each_other_and_count_once(self):
+        (old, new), notes = agreeing([self.example(1, 0, 1), self.example(1, 1, 2)])
+        assert (old.counts().sum(), new.counts().sum()) == (4, 8)
         assert not notes
+
+    def test_of_three_labels_the_newest_counts(self):
+        found, _ = agreeing([self.example(1, 0), self.example(2, 0), self.example(1, 0)])
+        assert [int(e.counts().sum()) for e in found] == [0, 0, 4]
 
     def test_other_scans_do_not_contradict_each_other(self):
         _, notes = agreeing([self.example(1, 0), self.example(2, 0, seed=1)])

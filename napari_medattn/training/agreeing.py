@@ -1,4 +1,7 @@
-"""Examples that do not contradict each other: of two labels for one voxel of a scan, the newer counts."""
+"""Examples that do not contradict each other: each voxel of a scan counts once, in the newest example that has it.
+
+So no voxel that is held back from one example is learned from in another.
+"""
 
 from __future__ import annotations
 
@@ -15,26 +18,29 @@ Key = tuple[str, tuple[int, ...]]
 
 
 def agreeing(examples: Sequence[Example]) -> tuple[list[Example], list[str]]:
-    """Take weight from voxels that a newer example of the same scan labels otherwise.
+    """Take weight from voxels that count in a newer example of the same scan.
 
     Args:
         examples: Oldest first.
 
     Returns:
-        The examples in the same order, and a sentence for each that lost voxels.
+        The examples in the same order, and a sentence for each that was contradicted.
     """
     notes, found = [], list(examples)
     newer: dict[Key, list[Example]] = {}
     for index in reversed(range(len(found))):
         example = found[index]
-        key = scan_of(example)
+        key, counts = scan_of(example), example.counts()
+        twice, otherwise = np.zeros(counts.shape, bool), np.zeros(counts.shape, bool)
         for other in newer.get(key, []):
-            clash = example.counts() & other.counts() & (example.labels != other.labels)
-            if clash.any():
-                example = without(example, clash)
-                notes.append(f"{int(clash.sum())} voxels of {example.volume.name} carry two labels: the newer counts.")
-        found[index] = example
-        newer.setdefault(key, []).append(example)
+            both = counts & other.counts()
+            twice |= both
+            otherwise |= both & (example.labels != other.labels)
+        if otherwise.any():
+            count, name = int(otherwise.sum()), example.volume.name
+            notes.append(f"{count} voxels of {name} carry two labels: the newer counts.")
+        found[index] = without(example, twice) if twice.any() else example
+        newer.setdefault(key, []).append(found[index])
     return found, notes
 
 
@@ -45,10 +51,12 @@ def apart(examples: Sequence[Example], learned: Sequence[Example]) -> tuple[list
         The examples that still have a voxel that counts, and a sentence for each that lost some.
     """
     notes, found = [], []
+    known = [(scan_of(other), other) for other in learned] if examples else []
     for asked in examples:
         example, both = asked, np.zeros(asked.labels.shape, bool)
-        for other in learned:
-            if scan_of(other) == scan_of(example):
+        key = scan_of(example)
+        for scan, other in known:
+            if scan == key:
                 both |= example.counts() & other.counts()
         if both.any():
             example = without(example, both)

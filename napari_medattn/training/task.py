@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from torch import nn
 
-from napari_medattn.errors import DivergenceError
+from napari_medattn.errors import TrainingError
 from napari_medattn.events import Progress, TrainingStep, run_to_end
 from napari_medattn.store import Checkpoint
 from napari_medattn.training.adapters import merge_adapters
@@ -114,8 +114,8 @@ class Task:
                     told = event.progress if isinstance(event, TrainingStep) else event
                     if isinstance(told, Progress):
                         yield replace(told, stage=stage, seconds=time.monotonic() - began)
-            except DivergenceError as error:
-                self._more_notes.append(f"Nothing could be held back to tell whether it is better: {error.problem}")
+            except TrainingError as error:
+                self._more_notes.append(f"What was held back could not be scored: {error.problem}")
                 return None, None
             if stop():
                 self._more_notes.append("It was stopped before what was held back could be scored.")
