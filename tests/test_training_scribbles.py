@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from napari_medattn.events import Validation
+from napari_medattn.bench.learn_scribbles import measure
+from napari_medattn.events import Validation, run_to_end
 from napari_medattn.models import GatedCRF, Recipe
 from napari_medattn.training.crf import gated_crf_loss
 from napari_medattn.training.examples import TrainingCase
@@ -114,3 +115,10 @@ class TestPatience:
     def test_a_run_without_scores_goes_on_to_its_end(self):
         events = list(train_steps(tiny_network(), make_sampler(), replace(self.CONFIG, epochs=6), CPU))
         assert (len(events), math.isfinite(events[-1].loss)) == (6, True)
+
+
+@pytest.mark.nightly
+def test_learning_from_scribbles_is_measured_beside_full_masks():
+    rows = {row.name: row for row in run_to_end(measure(quick=True))}
+    assert rows["scribbles: Dice, full masks"].value > 0.3
+    assert rows["scribbles: Dice / that of full masks"].target == 0.9

@@ -8,11 +8,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from nibabel.fileholders import FileHolder
-from nibabel.freesurfer.mghformat import MGHError, MGHHeader
+from nibabel.freesurfer.mghformat import MGHHeader
 from nibabel.openers import ImageOpener
 from numpy.typing import NDArray
 
-from napari_medattn.data.nifti import DAMAGE, load_voxels
+from napari_medattn.data.nifti import load_voxels
 from napari_medattn.data.reading import reading
 from napari_medattn.data.volume import Volume
 from napari_medattn.errors import SaveError
@@ -22,7 +22,7 @@ from napari_medattn.geometry import Grid
 def read(path: Path) -> Volume:
     """Read a FreeSurfer image; see `formats.read_volume`."""
     # Opened here, as nibabel leaves an uncompressed file open.
-    with reading(path, "a FreeSurfer image", MGHError, *DAMAGE), ImageOpener(str(path), "rb") as file:
+    with reading(path, "a FreeSurfer image"), ImageOpener(str(path), "rb") as file:
         holder = FileHolder(str(path), file)  # type: ignore[arg-type]
         image = nib.MGHImage.from_file_map({"image": holder})
         array, _ = load_voxels(path, image)

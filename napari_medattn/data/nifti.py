@@ -19,9 +19,6 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from napari_medattn.data.lazy import by_slices
@@ -39,13 +36,12 @@ from napari_medattn.errors import ReadError
 from napari_medattn.geometry import Grid
 
 COMMENT = 6  # NIfTI extension code for plain text
-DAMAGE = (ImageFileError, HeaderDataError, WrapStructError)
 _PACKED = (".gz", ".mgz", ".bz2")
 
 
 def read(path: Path) -> Volume:
     """Read a NIfTI or Analyze image; see `formats.read_volume`."""
-    with reading(path, "a NIfTI image", *DAMAGE):
+    with reading(path, "a NIfTI image"):
         image = nib.load(path)
         if not isinstance(image, nib.AnalyzeImage):
             raise ReadError(f"{path.name} is a {type(image).__name__}, no NIfTI image.", "Give it its own suffix.")

@@ -45,7 +45,7 @@ def read(path: Path) -> Volume:
     """Read an NRRD image; see `formats.read_volume`."""
     import nrrd
 
-    with reading(path, "an NRRD image", nrrd.NRRDError):
+    with reading(path, "an NRRD image"):
         with path.open("rb") as file:
             if not file.read(4).startswith(b"NRRD"):
                 raise ReadError(f"{path.name} is no NRRD image: it does not begin with NRRD.", "Check its suffix.")

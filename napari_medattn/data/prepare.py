@@ -101,7 +101,7 @@ def prepare(volume: Volume, how: Preparation) -> Prepared:
     Raises:
         InputError: If no voxel is finite or all have one value: there is nothing to segment.
     """
-    values = volume.array
+    values = np.asarray(volume.array)
     finite = np.isfinite(values) if values.dtype.kind == "f" else None
     notes = list(volume.notes)
     if finite is not None and not finite.all():

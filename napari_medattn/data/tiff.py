@@ -48,7 +48,7 @@ def read_indices(path: Path) -> Volume:
 
 
 def _read(path: Path, *, as_labels: bool) -> Volume:
-    with reading(path, "a TIFF image", tifffile.TiffFileError), tifffile.TiffFile(path) as file:
+    with reading(path, "a TIFF image"), tifffile.TiffFile(path) as file:
         if not file.series:
             raise ReadError(f"{path.name} holds no image.", "Copy it again from its source, or export it anew.")
         series = file.series[0]

@@ -68,7 +68,7 @@ class Volume:
                 f"{self.name} has {self.channels} channels and cannot be a label map.",
                 "Choose a file with one whole number per voxel.",
             )
-        values = self.array[0]
+        values = np.asarray(self.array[0])
         readable = values.dtype.kind in "bui" or bool(np.isfinite(values).all())
         labels: NDArray[np.int32] = values.astype(np.int32) if readable else np.full(values.shape, -1, np.int32)
         if not readable or not np.array_equal(labels, values) or labels.min() < 0:

@@ -211,7 +211,7 @@ def _save_card(found: PlacedMap, path: Path, grid: Where) -> None:
 def _axes(found: PlacedMap, path: Path) -> str:
     """The file's axes in its own order."""
     several = len(found.values) > 1
-    if path.name.endswith((".nii", ".nii.gz")):
+    if path.name.endswith((".nii", ".nii.gz", ".nrrd")):
         return f"x, y{', z' if several or found.source.spatial_dims == 3 else ''}{', head' if several else ''}"
     return f"{'head, ' if several else ''}{'z, ' if found.source.spatial_dims == 3 else ''}y, x"
 

@@ -59,23 +59,21 @@ def read_header(path: Path) -> Any:
         ReadError: If it cannot be read.
     """
     from pydicom import dcmread
-    from pydicom.errors import InvalidDicomError
 
     quiet()
-    with reading(path, "a DICOM image", InvalidDicomError, private=True):
+    with reading(path, "a DICOM image", private=True):
         return dcmread(path, stop_before_pixels=True, force=not _has_preamble(path), specific_tags=_TAGS)
 
 
 def read_whole(path: Path) -> Any:
     """A file with its voxels, see `read_header`."""
     from pydicom import dcmread
-    from pydicom.errors import InvalidDicomError
 
     if not path.is_file():
         raise ReadError(f"{path.name} is not there any more.", "Put it back, or open the scan again.")
 
     quiet()
-    with reading(path, "a DICOM image", InvalidDicomError, private=True):
+    with reading(path, "a DICOM image", private=True):
         found = dcmread(path, force=not _has_preamble(path))
         if "TransferSyntaxUID" not in found.file_meta:
             from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian

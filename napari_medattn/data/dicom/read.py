@@ -41,7 +41,10 @@ def read(path: Path, series: int | None = None) -> Volume:
     if len(found) > 1 and series is None:
         listed = "; ".join(f"{n}: {one.label}" for n, one in enumerate(found[:_NAMED], 1))
         more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-        raise ReadError(f"{path.name} holds {len(found)} series: {listed}{more}.", "Choose one by its number (read_volume's series), or give the folder of one alone.")
+        raise ReadError(
+            f"{path.name} holds {len(found)} series: {listed}{more}.",
+            "Choose one by its number (read_volume's series), or give the folder of one alone.",
+        )
     if not 1 <= (series or 1) <= len(found):
         raise ReadError(f"{path.name} has no series {series}.", f"Choose from 1 to {len(found)}.")
     return read_series(found[(series or 1) - 1], path)
@@ -54,7 +57,7 @@ def read_series(series: Series, path: Path) -> Volume:
         series: From `list_series`.
         path: Where it was found.
     """
-    stacked = stack(series.title, series.frames)
+    stacked = stack(path.name, series.frames)
     array = _voxels(path, series, stacked)
     notes = list(stacked.notes)
     if series.inverted:

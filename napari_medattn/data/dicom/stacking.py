@@ -42,7 +42,7 @@ def stack(name: str, frames: Sequence[Frame]) -> Stack:
     missing than are there. Slices at uneven distances are shown at their mean or usual distance, and that is told.
 
     Args:
-        name: The series, for messages.
+        name: The file or folder, for messages.
         frames: Images of one size and direction.
 
     Raises:
