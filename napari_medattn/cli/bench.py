@@ -22,7 +22,7 @@ _ARGUMENTS = {"compile": "compiled"}  # options whose name is a word of Python's
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="What to measure: models, attention, correct.")],
+    name: Annotated[str, typer.Argument(help="What to measure: models, attention, correct, engine.")],
     quick: Annotated[bool, typer.Option("--quick", help="The main figures only, within a minute.")] = False,
     compiled: Annotated[
         bool, typer.Option("--compile", help="models: also with torch.compile; takes minutes.")
@@ -67,6 +67,11 @@ def bench(
 
 
 def _benchmarks() -> dict[str, Callable[..., Generator[Any, None, Any]]]:
-    from napari_medattn.bench import attention, correct, models
+    from napari_medattn.bench import attention, correct, engine, models
 
-    return {"attention": attention.measure, "correct": correct.measure, "models": models.measure}
+    return {
+        "attention": attention.measure,
+        "correct": correct.measure,
+        "engine": engine.measure,
+        "models": models.measure,
+    }
