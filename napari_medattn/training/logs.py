@@ -87,11 +87,7 @@ class BoardLog:
     """
 
     def __init__(self, folder: Path, after: int = 0) -> None:
-        if find_spec("tensorboard") is None:
-            raise TrainingError(
-                "TensorBoard is not installed.",
-                "Run `pip install tensorboard`, or read the CSV log, which is always there.",
-            )
+        check_tensorboard()
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer: Any = SummaryWriter(str(folder), purge_step=after + 1 if after else None)
@@ -108,6 +104,19 @@ class BoardLog:
     def close(self) -> None:
         """Write what is still in memory."""
         self._writer.close()
+
+
+def check_tensorboard() -> None:
+    """See that TensorBoard is there.
+
+    Raises:
+        TrainingError: If it is not installed.
+    """
+    if find_spec("tensorboard") is None:
+        raise TrainingError(
+            "TensorBoard is not installed.",
+            "Run `pip install tensorboard`, or read the CSV log, which is always there.",
+        )
 
 
 def _line(row: Sequence[object]) -> str:

@@ -23,7 +23,7 @@ from napari_medattn.store.checkpoints import check_free
 from napari_medattn.training.examples import TrainingCase, prepare_example
 from napari_medattn.training.folder import DataFolder
 from napari_medattn.training.held_out import mean_dice, score_network
-from napari_medattn.training.logs import BoardLog, CsvLog, Log
+from napari_medattn.training.logs import BoardLog, CsvLog, Log, check_tensorboard
 from napari_medattn.training.loop import Event, TrainingConfig, train_steps
 from napari_medattn.training.patches import Augmentation, PatchSampler
 from napari_medattn.training.runs import RunFolder, file_hash
@@ -83,6 +83,8 @@ class _Training:
     ) -> None:
         self.began = time.monotonic()
         check_free(plan.name, out)
+        if run is not None and run.tensorboard:
+            check_tensorboard()
         self.folder, self.out, self.run, self.workers = folder, out, run, workers
         self.device = workers.device or resolve_device(device)
         self.training, self.held_out = plan.split(folder)
