@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
+from hypothesis import given
 from pydicom.data import get_testdata_file
 from pydicom.uid import JPEGLSLossless, RLELossless
 
@@ -12,6 +14,7 @@ from napari_medattn.data.dicom import list_series
 from napari_medattn.errors import ReadError
 from napari_medattn.layerdata import volume_to_layer
 from tests.dicom_tools import NORMAL, OBLIQUE, affine, image, save, save_series, voxels
+from tests.test_geometry import oblique_affines
 
 
 class TestOrder:
@@ -57,10 +60,32 @@ class TestOrder:
         image(array[0]).save_as(tmp_path / "old", enforce_file_format=False)
         content = (tmp_path / "old").read_bytes()
         start = content.index(b"\x08\x00\x16\x00UI")  # the first element after preamble and meta information
-        (tmp_path / "old").write_bytes(content[start:].replace(b"", b"", 1))
         prefix = b"\x08\x00\x05\x00CS\x0a\x00ISO_IR 100"
         (tmp_path / "old").write_bytes(prefix + content[start:])
         np.testing.assert_array_equal(read_volume(tmp_path / "old").array[0], array)
+
+
+class TestAnyPlace:
+    @given(oblique_affines())
+    def test_every_position_and_direction_comes_back(self, tmp_path_factory, place):
+        """DICOM keeps directions, spacing and positions as short decimal texts."""
+        folder = tmp_path_factory.mktemp("series")
+        lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ place
+        columns, rows = (float(np.linalg.norm(lps[:3, axis])) for axis in (0, 1))
+        x, y = lps[:3, 0] / columns, lps[:3, 1] / rows
+        array = voxels((3, 2, 4))
+        for z, pixels in enumerate(array):
+            corner = lps[:3, 3] + lps[:3, 2] * z
+            turn = [float(np.round(value, 9)) for value in (*x, *y)]
+            save(folder / f"{9 - z}", image(pixels, corner, ImageOrientationPatient=turn, PixelSpacing=[rows, columns]))
+        volume = read_volume(folder)
+        # Slices are counted along the normal, whichever way the affine ran.
+        turned = np.dot(np.cross(x, y), lps[:3, 2]) < 0
+        np.testing.assert_array_equal(volume.array[0], array[::-1] if turned else array)
+        last = np.array([0, 0, 2, 1]) if turned else np.array([0, 0, 0, 1])
+        np.testing.assert_allclose(volume.grid.affine[:3, 3], (place @ last)[:3], atol=1e-4)
+        np.testing.assert_allclose(volume.grid.affine[:3, 2], place[:3, 2] * (-1 if turned else 1), atol=1e-4)
+        np.testing.assert_allclose(volume.grid.affine[:3, :2], place[:3, :2], atol=1e-4)
 
 
 class TestValues:
@@ -96,6 +121,17 @@ class TestValues:
     def test_other_compressions_are_decompressed(self, name):
         volume = read_volume(get_testdata_file(name))
         assert volume.array.max() > volume.array.min()
+
+    @pytest.mark.parametrize("compressor", ["JPEG", "JPEG2000"])
+    def test_what_gdcm_compressed_without_loss_is_as_it_was(self, tmp_path, compressor):
+        array = voxels((1, 16, 16), np.uint16)
+        writer = sitk.ImageFileWriter()
+        writer.SetImageIO("GDCMImageIO")
+        writer.SetFileName(str(tmp_path / "a.dcm"))
+        writer.SetCompressor(compressor)
+        writer.UseCompressionOn()
+        writer.Execute(sitk.GetImageFromArray(array))
+        np.testing.assert_array_equal(read_volume(tmp_path / "a.dcm").array[0], array)
 
     @pytest.mark.parametrize("name", ["MR_small_RLE.dcm", "MR_small_jp2klossless.dcm", "MR_small_bigendian.dcm"])
     def test_one_image_stored_in_several_ways_is_one_image(self, name):

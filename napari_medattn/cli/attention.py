@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 def attention(
     checkpoint: Annotated[str, typer.Option("--checkpoint", "-c", help="Name or path, see `medattn checkpoints`.")],
-    image: Annotated[Path | None, typer.Argument(help="A NIfTI or TIFF file; not needed for --list.")] = None,
+    image: Annotated[
+        Path | None, typer.Argument(help="An image, or a folder of a DICOM series; not for --list.")
+    ] = None,
     site: Annotated[
         list[str] | None,
         typer.Option("--site", "-s", help="Key of an attention site, or 'all' (that can be asked); can be repeated."),
@@ -41,7 +43,7 @@ def attention(
         bool, typer.Option("--through", help="With --query: axial rows and columns composed, an approximation.")
     ] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Save the maps and their cards here.")] = None,
-    form: Annotated[str, typer.Option("--format", help="nii.gz, nii or tiff.")] = "nii.gz",
+    form: Annotated[str, typer.Option("--format", help="nii.gz, nii, nrrd or tiff.")] = "nii.gz",
     grid: Annotated[str, typer.Option(help="image: the scan's voxels. network: its own grid, smaller.")] = "image",
     sheet: Annotated[Path | None, typer.Option(help="Draw a contact sheet: PDF, PNG or SVG.")] = None,
     figure: Annotated[Path | None, typer.Option(help="Draw a figure of one slice: PDF, PNG or SVG.")] = None,

@@ -21,8 +21,10 @@ def import_weights(
     dims: Annotated[int | None, typer.Option(help="Spatial axes, 2 or 3; the network's own if not given.")] = None,
     option: Annotated[list[str] | None, typer.Option(help="Network option as NAME=VALUE, repeatable.")] = None,
     spacing: Annotated[str, typer.Option(help="Voxel size Z,Y,X in mm that it expects; empty: any.")] = "",
-    intensity: Annotated[str, typer.Option(help="zscore, percentile, window or none: how intensities were prepared.")] = "zscore",
-    window: Annotated[str, typer.Option(help="LOW,HIGH for --intensity window.")] = "",
+    intensity: Annotated[
+        str, typer.Option(help="zscore, percentile, window or none: how images were prepared.")
+    ] = "zscore",
+    window: Annotated[str, typer.Option(help="LOW,HIGH or a CT window such as lung, for --intensity window.")] = "",
     neighbours: Annotated[int, typer.Option(help="Slices on either side that a 2-D network sees too.")] = 0,
     trained_on: Annotated[str, typer.Option(help="What the authors trained it on, for the card.")] = "",
     out: Annotated[Path | None, typer.Option(help="Folder to save in; your own checkpoints if not given.")] = None,
@@ -44,7 +46,7 @@ def import_weights(
     if intensity not in ("zscore", "percentile", "window", "none"):
         raise InputError(f"There is no intensity {intensity!r}.", "Use zscore, percentile, window or none.")
     if (intensity == "window") != bool(window):
-        raise InputError("--intensity window and --window LOW,HIGH belong together.", "Give both or neither.")
+        raise InputError("--intensity window and --window belong together.", "Give both or neither.")
     names = tuple(part.strip() for part in classes.split(","))
     checkpoint_name = name or weights.stem
     check_free(checkpoint_name, out)
@@ -65,7 +67,7 @@ def import_weights(
         preparation=Preparation(
             spacing=parse_triple(spacing, float) if spacing else None,
             intensity=intensity,  # type: ignore[arg-type]
-            window=_pair(window) if window else None,
+            window=_limits(window) if window else None,
             neighbours=neighbours,
         ),
         tile=parse_triple(tile, int),
@@ -77,6 +79,13 @@ def import_weights(
         print_json({"path": str(checkpoint.path), **asdict(checkpoint.card)})
     else:
         console.print(f"Saved {checkpoint.path}", highlight=False)
+
+
+def _limits(text: str) -> tuple[float, float]:
+    """``LOW,HIGH`` as it is, or the limits of a CT window by its name."""
+    from napari_medattn.data import ct_window
+
+    return _pair(text) if "," in text else ct_window(text.strip())
 
 
 def _pair(text: str) -> tuple[float, float]:

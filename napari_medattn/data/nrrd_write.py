@@ -28,7 +28,7 @@ def write_labels(path: Path, labels: NDArray[np.generic], like: Volume, class_na
     present = np.bincount(labels.ravel(), minlength=len(class_names)) if class_names else ()
     for number, name in enumerate(class_names[1:]):
         lines += _segment(number, name, labels, bool(present[number + 1]))
-    with path.open("wb") as file, gzip.GzipFile("", "wb", 6, _after(file, lines), mtime=0) as out:
+    with path.open("wb") as file, gzip.GzipFile("", "wb", 1, _after(file, lines), mtime=0) as out:
         out.write(np.ascontiguousarray(values, values.dtype.newbyteorder("<")).data)
 
 
