@@ -48,7 +48,7 @@ class TrainingConfig:
             3-D convolutions came out wrong now and then (torch 2.13), so it is refused there.
         freeze_statistics: Keep batch-norm statistics as they are, for few and similar patches.
         hold: Strength of the pull, on voxels that nobody vouches for, towards what the network said of them
-            before (learning without forgetting, Li and Hoiem, arXiv 1606.09282).
+            before (learning without forgetting, Li and Hoiem, arXiv 1606.09282), for each output that is scored.
         validations: How often a run is scored on held-out cases.
         patience: Epochs without a better held-out score after which the run ends early; None for never.
         class_weights: How much a voxel of each class counts in the cross entropy; None: all the same.
@@ -202,7 +202,9 @@ class _Run:
         if self.before is not None:
             with torch.no_grad():
                 opinion = self.before(images)
-            loss = loss + config.hold * divergence(outputs.logits.float(), opinion.float(), (weights == 0).float())
+            apart = divergence(outputs.logits.float(), opinion.float(), (weights == 0).float())
+            # As many outputs as are scored, as often does the opinion count, or they would outvote it.
+            loss = loss + config.hold * len(outputs.supervised) * apart
         return loss if penalty is None else loss + penalty()
 
     def backward(self, loss: Tensor) -> None:
