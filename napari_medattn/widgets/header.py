@@ -43,10 +43,10 @@ class Header(QWidget):
         layout.addWidget(self.scan, 0, 1, 1, 3)
         layout.addWidget(self.place, 1, 1, 1, 3)
         layout.addWidget(QLabel("network"), 2, 0)
-        layout.addWidget(self.network, 2, 1)
-        layout.addWidget(self.info, 2, 2)
-        layout.addWidget(self.device, 2, 3)
-        layout.addWidget(self.state, 3, 1, 1, 3)
+        layout.addWidget(self.network, 2, 1, 1, 3)  # names of versions are long
+        layout.addWidget(self.state, 3, 1)
+        layout.addWidget(self.info, 3, 2)
+        layout.addWidget(self.device, 3, 3)
 
         self.scan.currentIndexChanged.connect(self._scan_chosen)
         self.network.currentIndexChanged.connect(self._network_chosen)

@@ -32,17 +32,20 @@ class Choices(QWidget):
             "rehearsal",
             "Share of what is looked at that comes from cases learned earlier, against forgetting them: 0 to 1.",
             (0.0, 1.0, 0.05),
+            0.3,
         )
         self.anchor = _number(
             "hold to parent",
             "Pull of all weights towards those that learning starts from, against forgetting: 0 is none.",
-            (0.0, 100.0, 0.01),
+            (0.0, 100.0, 0.05),
+            0.1,
         )
         self.opinion = _number(
             "untouched voxels",
             "How much voxels that nobody corrected are held to what the network says of them: 0 is not at all; "
             "automatic is more where only what was wrong is corrected.",
             (AUTOMATIC, 100.0, 1.0),
+            AUTOMATIC,
         )
         self.opinion.setSpecialValueText("automatic")
         rare = QWidget()
@@ -132,12 +135,13 @@ class Choices(QWidget):
             setattr(kept, name, value)
 
 
-def _number(name: str, tip: str, span: tuple[float, float, float]) -> QDoubleSpinBox:
+def _number(name: str, tip: str, span: tuple[float, float, float], first: float) -> QDoubleSpinBox:
     low, high, step = span
     box = QDoubleSpinBox()
+    box.setDecimals(2)
     box.setRange(low, high)
     box.setSingleStep(step)
-    box.setDecimals(2)
+    box.setValue(first)
     box.setAccessibleName(name)
     box.setToolTip(tip)
     box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)  # so that scrolling the dock changes nothing
