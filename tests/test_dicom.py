@@ -166,7 +166,7 @@ class TestGaps:
         np.testing.assert_array_equal(volume.array[0][kept], array[kept])
         between = np.rint((array[1].astype(float) + array[3]) / 2)
         np.testing.assert_array_equal(volume.array[0, 2], between)
-        assert "1 slices are missing (after slice 2)" in volume.notes[0]
+        assert "1 slice is missing (after slice 2)" in volume.notes[0]
 
     def test_with_a_missing_slice_all_others_keep_their_place(self, tmp_path):
         volume = read_volume(save_series(tmp_path, voxels((4, 5, 4)), heights=[0, 2.5, 7.5, 10]))
@@ -181,6 +181,12 @@ class TestGaps:
         volume = read_volume(save_series(tmp_path, voxels(), heights=[0, 2.5, 5, 500, 502.5, 505]))
         assert volume.grid.shape == (6, 5, 4)
         assert "lengths across are wrong" in volume.notes[0]
+
+    def test_slices_that_are_shifted_sideways_are_told(self, tmp_path):
+        for z, pixels in enumerate(voxels()):
+            corner = NORMAL * 2.5 * z + np.array(OBLIQUE[:3]) * (3.0 if z == 2 else 0.0)
+            save(tmp_path / f"{z}", image(pixels, corner))
+        assert "shifted" in read_volume(tmp_path).notes[0]
 
     def test_rounded_positions_are_even(self, tmp_path):
         heights = np.round(np.arange(6) * 2.4999, 2)

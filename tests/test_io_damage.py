@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 
 from napari_medattn.data import read_labels, read_volume, reading as limits, write_labels
+from napari_medattn.data.formats import find_format
 from napari_medattn.errors import GeometryError, MedAttnError, ReadError
 from napari_medattn.geometry import Grid
 from tests.dicom_tools import image as dicom_image, save
@@ -263,6 +265,14 @@ class TestOddHeaders:
     def test_a_folder_with_the_name_of_a_file(self, tmp_path):
         (tmp_path / "a.nii.gz").mkdir()
         assert "is a folder" in (sentence(tmp_path / "a.nii.gz") or "")
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+    @pytest.mark.timeout(20)
+    def test_a_pipe_does_not_hold_the_reader_up(self, tmp_path):
+        os.mkfifo(tmp_path / "a.nii")
+        os.mkfifo(tmp_path / "b")
+        assert "neither a file nor a folder" in (sentence(tmp_path / "a.nii") or "")
+        assert find_format(tmp_path) is None
 
     def test_a_file_that_may_not_be_read(self, tmp_path, monkeypatch):
         path = made(tmp_path, ".nrrd")

@@ -143,6 +143,8 @@ def read_volume(path: Path | str, series: int | None = None) -> Volume:
 def _format_to_read(path: Path) -> Format:
     if not path.exists():
         raise ReadError(f"{path} does not exist.", "Check the path.")
+    if not path.is_dir() and not path.is_file():
+        raise ReadError(f"{path.name} is neither a file nor a folder.", "Choose a file.")
     known = find_format(path)
     if known is None:
         what = "holds no DICOM files" if path.is_dir() else "is in no format that is read here"

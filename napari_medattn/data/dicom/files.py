@@ -90,6 +90,8 @@ def quiet() -> None:
 
 def _begins_like_dicom(path: Path) -> bool:
     try:
+        if not path.is_file():  # a pipe would never answer
+            return False
         with path.open("rb") as file:
             start = file.read(132)
     except OSError:

@@ -15,6 +15,7 @@ from napari_medattn.geometry import Grid
 _SAME_PLACE = 1e-3  # mm between images that count as one position
 _EVEN = 0.01  # share of a step by which gaps may differ without a word
 _WHOLE = 0.05  # share of a step by which a gap may miss a multiple of it
+_SHIFTED = 0.5  # share of a pixel by which slices may be shifted without a word
 _FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM's world is LPS+
 
 
@@ -100,8 +101,13 @@ def _steps(
         return tuple(planes), across * (planes[0][0].thickness or 1.0), (), False
     gaps = np.diff(corners @ across)
     whole, count = corners[-1] - corners[0], len(planes)
+    mean = whole / (count - 1)
+    off = float(np.abs(corners - corners[0] - np.arange(count)[:, None] * mean).max())
     if np.ptp(gaps) <= 2 * _EVEN * gaps.mean():
-        return tuple(planes), whole / (count - 1), (), False
+        if off <= _SHIFTED * min(planes[0][0].spacing or (1.0,)):
+            return tuple(planes), mean, (), False
+        note = f"Its slices are shifted against each other by up to {off:.2g} mm: they are shown in one line."
+        return tuple(planes), mean, (note,), True
     multiples = np.rint(gaps / gaps.min())
     missing = int(multiples.sum()) - (count - 1)
     fits = (np.abs(gaps - multiples * gaps.sum() / multiples.sum()) < _WHOLE * gaps.min()).all()
@@ -110,11 +116,10 @@ def _steps(
         for plane, wide in zip(planes, [*multiples, 1], strict=True):
             slots += [plane, *([None] * (int(wide) - 1))]
         after = ", ".join(str(n + 1) for n in np.flatnonzero(multiples > 1)[:5])
-        note = f"{missing} slices are missing (after slice {after}): they were filled in from their neighbours."
+        are = "slices are" if missing > 1 else "slice is"
+        note = f"{missing} {are} missing (after slice {after}) and filled in from the neighbours."
         return tuple(slots), whole / multiples.sum(), (note,), False
     between = f"{gaps.min():.4g} to {gaps.max():.4g} mm"
-    mean = whole / (count - 1)
-    off = float(np.abs(corners - corners[0] - np.arange(count)[:, None] * mean).max())
     if off < gaps.mean() / 2:
         note = f"Its slices lie {between} apart: they are shown at the mean distance, at most {off:.2g} mm off."
         return tuple(planes), mean, (note,), True
