@@ -268,6 +268,15 @@ class TestCombined:
     def test_the_contradicted_voxels_are_counted(self, store):
         assert store.combined(self.two(store))[1] == SHAPE[1] * SHAPE[2]
 
+    def test_what_was_undone_in_the_same_journal_is_not_brought_back(self, store):
+        first, second = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
+        first[:2], second[0] = True, True
+        for weights in (first, second):
+            store.add(example(weights=weights, provenance={"journal": "a-1.journal"}))
+        (newest,) = store.latest()
+        both, _ = store.combined(newest)
+        np.testing.assert_array_equal(both.counts(), second)
+
     def test_one_that_was_undone_is_not_brought_back_by_default(self, store):
         assert not store.load(self.two(store)).counts()[2].any()
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from napari_medattn.bench.row import Row
-from napari_medattn.bench.starting import Split, starting_network
+from napari_medattn.bench.starting import STEPS, Split, starting_network
 from napari_medattn.bench.walk import (
     Choose,
     Start,
@@ -58,7 +58,7 @@ SIGNS = {
     "with flips": Weights(disagreement=0.25),
     "with attention": Weights(attention=0.25),
 }
-_STEPS, _QUICK_STEPS = 1000, 60
+_QUICK_STEPS = 60
 _DRAWS = 5  # random orders that are averaged
 _SEED = 0
 Walks = dict[tuple[str, str], list[list[Walk]]]  # by tool and order: for each case, one walk or several draws
@@ -205,7 +205,7 @@ def _rising(start: Start, choose: Choose) -> float:
 
 def _scans(folder: DataFolder, scratch: Path, quick: bool) -> Generator[Any, None, tuple[list[Start], list[Start]]]:
     split = Split.of(folder)
-    checkpoint = yield from starting_network(folder, split.training, scratch, _QUICK_STEPS if quick else _STEPS)
+    checkpoint = yield from starting_network(folder, split.training, scratch, _QUICK_STEPS if quick else STEPS)
     predictor = Predictor.load(checkpoint, "cpu")
     starts: dict[bool, list[Start]] = {True: [], False: []}
     wanted = [(case, True) for case in split.reported] + [(case, False) for case in split.tuning]

@@ -22,6 +22,7 @@ from napari_medattn.training.patches import Augmentation
 from napari_medattn.training.train import TrainPlan, train_on_folder
 
 NETWORK = "attention_unet"
+STEPS = 1000
 _PATCH, _BATCH = 128, 8
 # So few cases differ too little from each other.
 _STRONG = Augmentation(rotate=25.0, scale=0.25, intensity=0.4, chance=0.8)
@@ -56,7 +57,7 @@ class Split:
 
 def patient_of(case: str) -> str:
     """The case's name without the number of its frame: ``patient006_frame16`` is of ``patient006``."""
-    return re.sub(r"_frame\d+$", "", case)
+    return re.sub(r"(_frame|-IM-)[\d-]+$", "", case)
 
 
 def starting_network(

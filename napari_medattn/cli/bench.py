@@ -22,7 +22,7 @@ _ARGUMENTS = {"compile": "compiled"}  # options whose name is a word of Python's
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="What to measure: models, attention, correct, engine.")],
+    name: Annotated[str, typer.Argument(help="What to measure: models, attention, correct, engine, learn.")],
     quick: Annotated[bool, typer.Option("--quick", help="The main figures only, within a minute.")] = False,
     compiled: Annotated[
         bool, typer.Option("--compile", help="models: also with torch.compile; takes minutes.")
@@ -31,11 +31,14 @@ def bench(
         Path | None,
         typer.Option(
             help="Data folder; models: on which shipped checkpoints are compared in both precisions; correct: some "
-            "patients of it train a network, others are corrected."
+            "patients of it train a network, others are corrected; learn: its scans are adapted to and corrected."
         ),
     ] = None,
     scratch: Annotated[
-        Path | None, typer.Option(help="correct: folder in which the network trained on the data is kept.")
+        Path | None, typer.Option(help="correct, learn: folder in which networks trained on the data are kept.")
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Option(help="learn: the set from which the network comes that adapts to the data.")
     ] = None,
     figure: Annotated[Path | None, typer.Option(help="correct: draw the Dice over the slices to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
@@ -48,7 +51,7 @@ def bench(
     if name not in benchmarks:
         near = difflib.get_close_matches(name, benchmarks, n=1)
         raise InputError(f"There is no benchmark {name!r}.", f"Use {' or '.join(near or benchmarks)}.")
-    given = {"compile": compiled, "data": data, "scratch": scratch, "figure": figure}
+    given = {"compile": compiled, "data": data, "scratch": scratch, "source": source, "figure": figure}
     extra = {option: value for option, value in given.items() if value}
     known = inspect.signature(benchmarks[name]).parameters
     if wrong := [option for option in extra if _ARGUMENTS.get(option, option) not in known]:
@@ -67,11 +70,12 @@ def bench(
 
 
 def _benchmarks() -> dict[str, Callable[..., Generator[Any, None, Any]]]:
-    from napari_medattn.bench import attention, correct, engine, models
+    from napari_medattn.bench import attention, correct, engine, learn, models
 
     return {
         "attention": attention.measure,
         "correct": correct.measure,
         "engine": engine.measure,
+        "learn": learn.measure,
         "models": models.measure,
     }

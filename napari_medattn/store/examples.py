@@ -180,6 +180,8 @@ class ExampleStore:
     def combined(self, entry: Entry) -> tuple[Example, int]:
         """An entry with what older entries of the same scan and classes say where it says nothing.
 
+        Of several entries from one journal only the newest counts: what it says no more was undone.
+
         Returns:
             The example, and the number of voxels of which an older entry says something else than a newer one: the
             newer one is followed.
@@ -188,11 +190,11 @@ class ExampleStore:
             ExampleError: If a file of any of them is gone or damaged.
         """
         example = self.load(entry)
-        older = self.superseded(entry)
+        older = _newest_of_each_journal(self.superseded(entry), entry)
         if not older:
             return example, 0
         labels, weights, contradicted = example.labels.copy(), _weights(example), np.zeros(example.labels.shape, bool)
-        for one in reversed(older):
+        for one in older:
             earlier = self.load(one)
             known, told = weights > 0, earlier.counts()
             contradicted |= known & told & (labels != earlier.labels)
@@ -271,6 +273,17 @@ def held_out(entries: Iterable[Entry]) -> list[Entry]:
     chosen = [case for case in cases if int(case[:8], 16) < _HELD_OUT * 16**8]
     kept = set(chosen[: len(cases) - 1] or cases[:1])
     return [entry for entry in entries if entry.case in kept]
+
+
+def _newest_of_each_journal(older: Sequence[Entry], entry: Entry) -> list[Entry]:
+    """Older entries, newest first, without those whose journal a newer one tells of more fully."""
+    told, found = {entry.provenance.get("journal")}, []
+    for one in reversed(older):
+        journal = one.provenance.get("journal")
+        if journal is None or journal not in told:
+            found.append(one)
+        told.add(journal)
+    return found
 
 
 def _with_records(entries: Iterable[Entry], records: Iterable[dict[str, Any]]) -> list[Entry]:

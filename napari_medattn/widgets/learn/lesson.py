@@ -168,7 +168,7 @@ def _read_steps(store: ExampleStore, entries: Sequence[Entry]) -> Generator[Prog
     found = []
     for count, entry in enumerate(entries):
         yield Progress("reading the cases", count, len(entries), "cases")
-        found.append(_named(store.load(entry), entry))
+        found.append(_named(store.combined(entry)[0], entry))
     return found
 
 
