@@ -283,6 +283,11 @@ class TestPrivate:
     def test_a_harmless_description_is_kept(self, tmp_path):
         assert read_volume(save_series(tmp_path, voxels(), SeriesDescription="T1 ax")).name == "CT 3 T1 ax"
 
+    @pytest.mark.parametrize(("text", "kept"), [("li brain", ""), ("liver", "liver")])
+    def test_a_short_name_is_found_as_a_word(self, tmp_path, text, kept):
+        folder = save_series(tmp_path, voxels(), PatientName="Li^W", SeriesDescription=text)
+        assert list_series(folder)[0].description == kept
+
     def test_warnings_and_logs(self, tmp_path, recwarn, caplog):
         folder = save_series(tmp_path, voxels(), PatientName="Doe^Jane" * 20)
         read_volume(folder)

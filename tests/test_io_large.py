@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from importlib import import_module
 from pathlib import Path
@@ -73,6 +74,7 @@ def large(request, tmp_path) -> Path:
         pytest.skip("this disk holds no sparse files")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="files are not sparse there unless asked for")
 class TestLarge:
     def test_it_opens_at_once_and_reads_what_is_asked_for(self, large):
         used, start = psutil.Process().memory_info().rss, time.monotonic()

@@ -55,11 +55,12 @@ def _read(path: Path, *, as_labels: bool) -> Volume:
         _check_size(path, series)
         _check_complete(file, series)
         data, axes = _voxels(path, file, series), series.axes
-        if series.keyframe.photometric == tifffile.PHOTOMETRIC.PALETTE and not as_labels:
+        large = series.nbytes >= LAZY_BYTES
+        if series.keyframe.photometric == tifffile.PHOTOMETRIC.PALETTE and not as_labels and not large:
             data, axes = _coloured(series, data), f"{axes}S"
         colours = "S" in axes
         array, spatial_dims, notes = _to_array(path, data, axes)
-        if colours:
+        if colours and not large:
             array, told = without_alpha(array)
             notes += told
         described = _described(file)

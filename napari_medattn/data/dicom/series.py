@@ -132,5 +132,7 @@ def _harmless(header: Any) -> str:
     text = " ".join(str(header.get("SeriesDescription") or "").split())[:60]
     raw = [header.get_item(key) for key in ("PatientName", "PatientID")]  # unread, so that nothing is quoted anywhere
     names = " ".join(bytes(one.value or b"").decode("latin-1") for one in raw if isinstance(one, RawDataElement))
-    words = [word.lower() for word in re.split(r"[\s^=\0]+", names) if len(word) > 2]
-    return "" if any(word in text.lower() for word in words) else text
+    words = [re.escape(word.lower()) for word in re.split(r"[\s^=\0]+", names) if len(word) > 1]
+    # Two letters, such as the name Li, stand in many words.
+    found = any(re.search(rf"\b{word}\b" if len(word) == 2 else word, text.lower()) for word in words)
+    return "" if found else text
