@@ -29,12 +29,12 @@ from rich.table import Table
 from napari_medattn import Checkpoint, Example, load_checkpoint, segment
 from napari_medattn.data.phantom import phantom
 from napari_medattn.events import TrainingStep
+from napari_medattn.learning.learn import LearnPlan, learn, learn_steps
+from napari_medattn.learning.plan import ADAPTER_RATE, GENTLE, RATE, opinion_for, own_recipe
+from napari_medattn.learning.statistics import batch_norms
 from napari_medattn.models import Recipe
 from napari_medattn.training.folder import DataFolder
-from napari_medattn.training.learn import LearnPlan, learn, learn_steps
 from napari_medattn.training.loop import TrainingConfig
-from napari_medattn.training.plan import ADAPTER_RATE, GENTLE, RATE, opinion_for, own_recipe
-from napari_medattn.training.statistics import batch_norms
 
 STEPS, CASES, ELSEWHERE = 40, 2, (5, 6)
 NETWORKS = "hippocampus-dae-former,hippocampus"

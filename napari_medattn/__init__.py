@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # the same doors as below, for type checkers and editors
     )
     from napari_medattn.errors import MedAttnError as MedAttnError
     from napari_medattn.inference import Prediction as Prediction, segment as segment
+    from napari_medattn.learning.finetune import finetune as finetune
     from napari_medattn.look import (
         attention_figure as attention_figure,
         attention_maps as attention_maps,
@@ -39,7 +40,6 @@ if TYPE_CHECKING:  # the same doors as below, for type checkers and editors
         load_checkpoint as load_checkpoint,
     )
     from napari_medattn.store.authors import load_authors_weights as load_authors_weights
-    from napari_medattn.training.finetune import finetune as finetune
     from napari_medattn.training.metrics import evaluate as evaluate
 
 _DOORS = {
@@ -56,7 +56,7 @@ _DOORS = {
     "contact_sheet": "look",
     "create_model": "models",
     "evaluate": "training.metrics",
-    "finetune": "training.finetune",
+    "finetune": "learning.finetune",
     "list_checkpoints": "store",
     "list_models": "models",
     "load_authors_weights": "store.authors",

@@ -10,11 +10,11 @@ import torch
 
 from napari_medattn.data import Preparation
 from napari_medattn.events import Progress, TrainingStep, Validation
+from napari_medattn.learning.keep import Verdict
+from napari_medattn.learning.learned import Learned
+from napari_medattn.learning.scoring import Scores
 from napari_medattn.models import create_model
 from napari_medattn.store import Card, Checkpoint, save_checkpoint
-from napari_medattn.training.keep import Verdict
-from napari_medattn.training.learned import Learned
-from napari_medattn.training.scoring import Scores
 
 NAME = "tiny"
 CLASSES = ("background", "large organ", "small organ")

@@ -16,12 +16,12 @@ from napari_medattn.data import Example, Preparation, Volume, prepare
 from napari_medattn.errors import InputError, SaveError, TrainingError
 from napari_medattn.events import Progress, TrainingStep, Validation, run_to_end
 from napari_medattn.geometry import Grid
+from napari_medattn.learning import exam
+from napari_medattn.learning.finetune import finetune_steps
+from napari_medattn.learning.learn import LearnPlan, default_seconds, learn, learn_steps
 from napari_medattn.models import Recipe, create_model
 from napari_medattn.store import Card, Checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
 from napari_medattn.store.training_record import TrainingRecord
-from napari_medattn.training import exam
-from napari_medattn.training.finetune import finetune_steps
-from napari_medattn.training.learn import LearnPlan, default_seconds, learn, learn_steps
 from napari_medattn.training.loop import TrainingConfig
 from napari_medattn.training.patches import Augmentation
 
@@ -130,7 +130,7 @@ class TestHeldBack:
         assert learned.before.voxels == learned.after.voxels == 3 * 32 * 32
 
     def test_no_network_is_scored_on_what_it_learned(self, parent, monkeypatch):
-        from napari_medattn.training import task
+        from napari_medattn.learning import task
 
         seen, scored = [], []
         attempt, tally = task.attempt_steps, task.Exam.tally_steps

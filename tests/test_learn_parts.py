@@ -16,25 +16,25 @@ from napari_medattn.data import Example, Preparation, Volume, prepare
 from napari_medattn.errors import DivergenceError, InputError
 from napari_medattn.geometry import Grid
 from napari_medattn.inference import Predictor, segment
+from napari_medattn.learning.adapters import attach_adapters, merge_adapters, plain
+from napari_medattn.learning.agreeing import agreeing, apart
+from napari_medattn.learning.anchor import anchor
+from napari_medattn.learning.attempt import Lesson, attempt_steps
+from napari_medattn.learning.exam import Exam
+from napari_medattn.learning.fitting import check_fit
+from napari_medattn.learning.held_back import cut_folds
+from napari_medattn.learning.keep import judge
+from napari_medattn.learning.ladder import Room, next_rung
+from napari_medattn.learning.last_good import LastGood
+from napari_medattn.learning.methods import METHODS, check_method, decoder_parameters, learning_parameters
+from napari_medattn.learning.plan import own_recipe, tuning_recipe
+from napari_medattn.learning.rehearsal import RehearsalSampler
+from napari_medattn.learning.scoring import Reference, Scores, hd95
 from napari_medattn.models import Recipe, create_model, get_spec, list_models
 from napari_medattn.store import Card
-from napari_medattn.training.adapters import attach_adapters, merge_adapters, plain
-from napari_medattn.training.agreeing import agreeing, apart
-from napari_medattn.training.anchor import anchor
-from napari_medattn.training.attempt import Lesson, attempt_steps
-from napari_medattn.training.exam import Exam
 from napari_medattn.training.examples import TrainingCase
-from napari_medattn.training.fitting import check_fit
-from napari_medattn.training.held_back import cut_folds
-from napari_medattn.training.keep import judge
-from napari_medattn.training.ladder import Room, next_rung
-from napari_medattn.training.last_good import LastGood
 from napari_medattn.training.loop import TrainingConfig
-from napari_medattn.training.methods import METHODS, check_method, decoder_parameters, learning_parameters
 from napari_medattn.training.patches import Augmentation
-from napari_medattn.training.plan import own_recipe, tuning_recipe
-from napari_medattn.training.rehearsal import RehearsalSampler
-from napari_medattn.training.scoring import Reference, Scores, hd95
 
 CPU = torch.device("cpu")
 STILL = Augmentation(rotate=0, scale=0, intensity=0, chance=0)

@@ -13,10 +13,10 @@ from napari_medattn.data import Preparation, Volume
 from napari_medattn.errors import GeometryError, MedAttnError, TrainingError
 from napari_medattn.events import TrainingStep, Validation
 from napari_medattn.geometry import Grid
+from napari_medattn.learning.finetune import finetune, finetune_steps
 from napari_medattn.models import Recipe, create_model
 from napari_medattn.store import Card, Checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
 from napari_medattn.training.examples import Example, TrainingCase, prepare_example
-from napari_medattn.training.finetune import finetune, finetune_steps
 from napari_medattn.training.loop import TrainingConfig, train_steps
 from napari_medattn.training.losses import recipe_loss, weighted_cross_entropy, weighted_soft_dice_loss
 from napari_medattn.training.metrics import evaluate

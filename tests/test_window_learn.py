@@ -7,14 +7,14 @@ from qtpy.QtWidgets import QMessageBox, QScrollArea
 
 from napari_medattn.errors import TrainingError
 from napari_medattn.events import Progress, TrainingStep, Validation
+from napari_medattn.learning.methods import METHODS
+from napari_medattn.learning.plan import LearnPlan
 from napari_medattn.store import load_checkpoint
 from napari_medattn.store.versions import Versions
-from napari_medattn.training.methods import METHODS
-from napari_medattn.training.plan import LearnPlan
 from tests.learn_window import NAME, correct, made_up, own_checkpoints, tiny_network
 from tests.window_tools import PATIENCE, PLUGIN, choose, open_dock, segment
 
-LEARN = "napari_medattn.training.learn.learn_steps"
+LEARN = "napari_medattn.learning.learn.learn_steps"
 
 
 @pytest.fixture
@@ -228,7 +228,7 @@ class TestAnotherKindOfImage:
         def check_fit(card, examples):
             raise InputError("scan looks unlike what tiny was trained on: it is CT, the training was on MR.", "Choose.")
 
-        monkeypatch.setattr("napari_medattn.training.fitting.check_fit", check_fit)
+        monkeypatch.setattr("napari_medattn.learning.fitting.check_fit", check_fit)
         return ready
 
     def test_no_is_no(self, unlike, qtbot, monkeypatch, own_home):

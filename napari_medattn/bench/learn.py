@@ -27,10 +27,10 @@ from napari_medattn.data.phantom import phantom
 from napari_medattn.errors import InputError
 from napari_medattn.events import Progress
 from napari_medattn.inference import Predictor, segment
+from napari_medattn.learning.learn import LearnPlan, learn_steps
 from napari_medattn.store import Checkpoint, load_checkpoint
 from napari_medattn.training.examples import Example
 from napari_medattn.training.folder import DataFolder
-from napari_medattn.training.learn import LearnPlan, learn_steps
 
 SHORTEST = 8.0  # seconds to learn, for somebody who wants to see something soon
 _SHARED = "left ventricle"  # what both sets have a label for

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from napari_medattn.bench.walk import Tally
 from napari_medattn.inference import Predictor, segment
+from napari_medattn.learning.learn import LearnPlan, learn_steps
 from napari_medattn.models import Recipe, create_model
 from napari_medattn.store import Checkpoint
 from napari_medattn.training.examples import Example, prepare_example
-from napari_medattn.training.learn import LearnPlan, learn_steps
 from napari_medattn.training.loop import TrainingConfig, train_steps
 from napari_medattn.training.patches import Augmentation, PatchSampler
 

@@ -17,9 +17,9 @@ from napari_medattn.bench.walk import Start, Walk, queue_order, walk
 from napari_medattn.correct.annotator import Annotator, Hand, Hidden
 from napari_medattn.correct.queue import Evidence
 from napari_medattn.inference import Predictor, segment
+from napari_medattn.learning.learn import LearnPlan, learn_steps
 from napari_medattn.store import Checkpoint
 from napari_medattn.training.examples import Example
-from napari_medattn.training.learn import LearnPlan, learn_steps
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from napari_medattn.cli.terminal import console, print_json, run
 
 if TYPE_CHECKING:
     from napari_medattn.data import Example
-    from napari_medattn.training.learn import Learned, Scores
+    from napari_medattn.learning.learn import Learned, Scores
 
 
 def finetune(
@@ -49,8 +49,8 @@ def finetune(
     as_json: Annotated[bool, typer.Option("--json", help="Print scores, verdict and path as JSON.")] = False,
 ) -> None:
     """Fine-tune a checkpoint on the cases of DATA, score it before and after, and save it as a new version."""
+    from napari_medattn.learning.learn import LearnPlan, learn_steps
     from napari_medattn.store import load_checkpoint
-    from napari_medattn.training.learn import LearnPlan, learn_steps
 
     kept = _names(hold_out)
     plan = LearnPlan(

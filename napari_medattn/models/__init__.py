@@ -9,8 +9,8 @@ from napari_medattn.models.site import AttentionSite
 from napari_medattn.models.spec import GatedCRF, ModelSpec, Recipe, Variant
 
 __all__ = [
-    "GatedCRF",
     "AttentionSite",
+    "GatedCRF",
     "ModelSpec",
     "Recipe",
     "TrainingOutputs",

@@ -1,1 +1,1 @@
-"""Learning: from folders of labelled scans, and from a person's corrections."""
+"""Training on data folders: examples as a network sees them, patches, losses, the loop and what is kept of a run."""

@@ -104,7 +104,7 @@ class AttentionDock(QWidget):
         def steps() -> Steps:
             from napari_medattn.device import available_devices
             from napari_medattn.inference import Predictor
-            from napari_medattn.training.methods import METHODS
+            from napari_medattn.learning.methods import METHODS
 
             import_module("pandas")  # napari imports it with the first mask, which would stall the window then
             yield from ()

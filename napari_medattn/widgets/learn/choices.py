@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QLabel, QVBox
 from napari_medattn.widgets.parts import Section, choice
 
 if TYPE_CHECKING:
-    from napari_medattn.training.methods import Method
+    from napari_medattn.learning.methods import Method
 
 PLUGIN = "napari-medattn"
 AUTOMATIC = -1.0  # of untouched voxels: as much as suits the corrections

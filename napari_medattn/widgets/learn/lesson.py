@@ -21,7 +21,7 @@ from napari_medattn.store.versions import Versions
 from napari_medattn.widgets.learn.teaching import Taught, Vouched, taught_cases
 
 if TYPE_CHECKING:
-    from napari_medattn.training.learned import Learned
+    from napari_medattn.learning.learned import Learned
 
 MOST_EARLIER = 16  # cases that are read to be rehearsed, so that a large store neither fills the memory nor takes long
 
@@ -101,8 +101,8 @@ def lesson_steps(lesson: Lesson, stop: Callable[[], bool]) -> Generator[Any, Non
     Returns:
         What came of it, or a question that has to be answered first.
     """
-    from napari_medattn.training.fitting import check_fit
-    from napari_medattn.training.learn import LearnPlan, learn_steps
+    from napari_medattn.learning.fitting import check_fit
+    from napari_medattn.learning.learn import LearnPlan, learn_steps
 
     yield Progress("reading the cases", 0, 0)
     card, present = lesson.checkpoint.card, lesson.present

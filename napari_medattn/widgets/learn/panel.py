@@ -25,7 +25,7 @@ from napari_medattn.widgets.parts import MessageLine, ProgressLine, Section, but
 from napari_medattn.widgets.session import Session
 
 if TYPE_CHECKING:
-    from napari_medattn.training.learned import Learned
+    from napari_medattn.learning.learned import Learned
 
 
 class LearnPanel(QWidget):

@@ -13,8 +13,8 @@ from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QLabel, QTableWidget,
 from napari_medattn.widgets.parts import button, column, fit_rows, row
 
 if TYPE_CHECKING:
-    from napari_medattn.training.learned import Learned
-    from napari_medattn.training.scoring import Scores
+    from napari_medattn.learning.learned import Learned
+    from napari_medattn.learning.scoring import Scores
 
 ARROW = " \u2192 "
 _COLUMNS = (

@@ -13,12 +13,12 @@ from napari_medattn.data import Example, Prepared, prepare
 from napari_medattn.errors import TrainingError
 from napari_medattn.events import Progress
 from napari_medattn.inference import Predictor
+from napari_medattn.learning.agreeing import agreeing, apart, without
+from napari_medattn.learning.fitting import check_fit
+from napari_medattn.learning.plan import LearnPlan
+from napari_medattn.learning.scoring import Reference
 from napari_medattn.store import Card
-from napari_medattn.training.agreeing import agreeing, apart, without
 from napari_medattn.training.examples import TrainingCase, case_of, check_labels
-from napari_medattn.training.fitting import check_fit
-from napari_medattn.training.plan import LearnPlan
-from napari_medattn.training.scoring import Reference
 
 EARLIER_SHARE = 0.15  # of the time may go into preparing earlier examples, and as much into scoring them
 

@@ -12,16 +12,16 @@ from torch import nn
 
 from napari_medattn.errors import TrainingError
 from napari_medattn.events import Progress, TrainingStep, run_to_end
+from napari_medattn.learning.adapters import merge_adapters
+from napari_medattn.learning.attempt import Lesson, Outcome, attempt_steps
+from napari_medattn.learning.exam import Exam, Marks
+from napari_medattn.learning.held_back import Counts, cut_folds
+from napari_medattn.learning.ladder import Room
+from napari_medattn.learning.material import Material
+from napari_medattn.learning.plan import LearnPlan, tuning_config
+from napari_medattn.learning.scoring import Scores, Tally
 from napari_medattn.store import Checkpoint
-from napari_medattn.training.adapters import merge_adapters
-from napari_medattn.training.attempt import Lesson, Outcome, attempt_steps
-from napari_medattn.training.exam import Exam, Marks
-from napari_medattn.training.held_back import Counts, cut_folds
-from napari_medattn.training.ladder import Room
 from napari_medattn.training.loop import Event, TrainingConfig
-from napari_medattn.training.material import Material
-from napari_medattn.training.plan import LearnPlan, tuning_config
-from napari_medattn.training.scoring import Scores, Tally
 
 FOLD_SHARE = 0.4  # of the training time, for all folds together
 VALIDATION_SHARE = 0.15  # of the training time

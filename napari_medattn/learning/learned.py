@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from napari_medattn.learning.keep import Verdict
+from napari_medattn.learning.scoring import Scores
 from napari_medattn.store import Checkpoint
-from napari_medattn.training.keep import Verdict
-from napari_medattn.training.scoring import Scores
 
 
 @dataclass(frozen=True)

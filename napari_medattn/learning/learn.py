@@ -9,18 +9,18 @@ from collections.abc import Callable, Generator, Sequence
 from napari_medattn.data import Example
 from napari_medattn.events import Progress, TrainingStep, Validation, run_to_end
 from napari_medattn.inference import Predictor
+from napari_medattn.learning.exam import Exam
+from napari_medattn.learning.keep import Verdict, judge
+from napari_medattn.learning.learned import Learned
+from napari_medattn.learning.material import EARLIER_SHARE, gather_steps
+from napari_medattn.learning.methods import METHODS, Method, check_method
+from napari_medattn.learning.plan import LearnPlan, default_seconds
+from napari_medattn.learning.scoring import Scores
+from napari_medattn.learning.task import Task, known_dice
+from napari_medattn.learning.version import save_version
 from napari_medattn.store import Checkpoint
 from napari_medattn.store.checkpoints import check_name
-from napari_medattn.training.exam import Exam
-from napari_medattn.training.keep import Verdict, judge
-from napari_medattn.training.learned import Learned
 from napari_medattn.training.loop import Event, never
-from napari_medattn.training.material import EARLIER_SHARE, gather_steps
-from napari_medattn.training.methods import METHODS, Method, check_method
-from napari_medattn.training.plan import LearnPlan, default_seconds
-from napari_medattn.training.scoring import Scores
-from napari_medattn.training.task import Task, known_dice
-from napari_medattn.training.version import save_version
 
 __all__ = [
     "METHODS",

@@ -8,15 +8,15 @@ from typing import Any
 import torch
 
 from napari_medattn.device import describe_device
+from napari_medattn.learning.fitting import known_modalities
+from napari_medattn.learning.learned import Learned
+from napari_medattn.learning.material import Prepped
+from napari_medattn.learning.plan import own_recipe
+from napari_medattn.learning.scoring import Scores
+from napari_medattn.learning.task import Task
 from napari_medattn.store import Card, save_checkpoint
 from napari_medattn.store.card import now
 from napari_medattn.store.training_record import TrainingRecord
-from napari_medattn.training.fitting import known_modalities
-from napari_medattn.training.learned import Learned
-from napari_medattn.training.material import Prepped
-from napari_medattn.training.plan import own_recipe
-from napari_medattn.training.scoring import Scores
-from napari_medattn.training.task import Task
 
 
 def save_version(learned: Learned, task: Task, name: str, seconds: float) -> Learned:

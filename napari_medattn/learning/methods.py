@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from napari_medattn.errors import InputError
-from napari_medattn.training.adapters import attach_adapters, projections
-from napari_medattn.training.statistics import batch_norms
+from napari_medattn.learning.adapters import attach_adapters, projections
+from napari_medattn.learning.statistics import batch_norms
 
 # The networks' own words for the parts that turn an image into features.
 _ENCODER = re.compile(r"(^|\.)(encode\d+|encoder|bottleneck|stem|layer\d+|detail)(\.|$)")

@@ -12,14 +12,14 @@ from torch import nn
 from napari_medattn.device import is_out_of_memory
 from napari_medattn.errors import DivergenceError, TrainingError
 from napari_medattn.events import Progress, TrainingStep
-from napari_medattn.training.anchor import anchor
+from napari_medattn.learning.anchor import anchor
+from napari_medattn.learning.ladder import Room, next_rung
+from napari_medattn.learning.last_good import LastGood
+from napari_medattn.learning.methods import learning_parameters
+from napari_medattn.learning.rehearsal import RehearsalSampler
+from napari_medattn.learning.statistics import statistics_steps
 from napari_medattn.training.examples import TrainingCase
-from napari_medattn.training.ladder import Room, next_rung
-from napari_medattn.training.last_good import LastGood
 from napari_medattn.training.loop import Event, Scores, TrainingConfig, never, train_steps
-from napari_medattn.training.methods import learning_parameters
-from napari_medattn.training.rehearsal import RehearsalSampler
-from napari_medattn.training.statistics import statistics_steps
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,10 +13,10 @@ from torch import nn
 from napari_medattn.device import is_out_of_memory
 from napari_medattn.events import Progress
 from napari_medattn.inference import Predictor
+from napari_medattn.learning.adapters import plain
+from napari_medattn.learning.regions import region_labels
+from napari_medattn.learning.scoring import Reference, Scores, Tally
 from napari_medattn.store import Card
-from napari_medattn.training.adapters import plain
-from napari_medattn.training.regions import region_labels
-from napari_medattn.training.scoring import Reference, Scores, Tally
 
 
 @dataclass(frozen=True)

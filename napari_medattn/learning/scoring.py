@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medattn.data import Example, Prepared
+from napari_medattn.learning.regions import Region, find_regions
 from napari_medattn.training.metrics import surface_distances
-from napari_medattn.training.regions import Region, find_regions
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from napari_medattn.training.scoring import Scores
+from napari_medattn.learning.scoring import Scores
 
 Word = Literal["better", "not worse", "worse", "unknown"]
 DICE_TOLERANCE = 0.01

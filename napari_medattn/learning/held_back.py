@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medattn.training.keep import FEWEST_VOXELS
+from napari_medattn.learning.keep import FEWEST_VOXELS
 
 Counts = NDArray[np.bool_]
 

@@ -1,0 +1,1 @@
+"""Learning from corrections: what is learned, how it is told whether that helped, and the version it becomes."""
