@@ -117,10 +117,9 @@ class Case:
     def _rewrite(self, prediction: Prediction, keep_edits: bool) -> int:
         assert self.mask is not None
         new = prediction.labels if prediction.volume.spatial_dims == 3 else prediction.labels[0]
-        everywhere = np.broadcast_to(np.True_, new.shape)
-        admitted = self.apply(
-            Proposal((slice(None),) * new.ndim, new, everywhere, "segment"), over_trusted=not keep_edits
-        )
+        box = (slice(None),) * new.ndim if prediction.box is None else prediction.box[-new.ndim :]
+        everywhere = np.broadcast_to(np.True_, new[box].shape)
+        admitted = self.apply(Proposal(box, new[box], everywhere, "segment"), over_trusted=not keep_edits)
         self.mask.metadata[KEY] = {**self.mask.metadata[KEY], "record": dict(prediction.record)}
         self.mask_changed.emit()
         return admitted.kept

@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from magicgui.widgets import CheckBox, Container, FloatSlider
+from magicgui.widgets import CheckBox, Container, FloatSlider, LineEdit
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import QApplication, QWidget
 
+from napari_medattn.errors import InputError
 from napari_medattn.events import for_people
 from napari_medattn.layerdata import layer_to_volume
 from napari_medattn.widgets.case import Case
 from napari_medattn.widgets.jobs import Job, Jobs, Steps
-from napari_medattn.widgets.parts import MessageLine, ProgressLine, Section, button, column, row
+from napari_medattn.widgets.parts import MessageLine, ProgressLine, Section, button, choice, column, row
+from napari_medattn.widgets.segment_where import REGION, SLICE, VOLUME, segment_box
 from napari_medattn.widgets.session import Session
 
 _STROKE_MS = 50  # how often to look whether a stroke has ended
+_WHERE_TIP = (
+    "Volume: all of the scan. Slice: the one in view. Region: the selection drawn in Correct, else what the window "
+    "shows of the slice. What lies outside stays as it is."
+)
 
 
 class SegmentPanel(QWidget):
@@ -41,17 +47,25 @@ class SegmentPanel(QWidget):
         self._stroke.timeout.connect(self._show_later)
         self.keep_edits = CheckBox(value=True, text="keep my edits")
         self.keep_edits.tooltip = "Voxels that you painted or confirmed stay as they are."
+        self.where = choice(
+            "where to segment", _WHERE_TIP, {"volume": VOLUME, "slice in view": SLICE, "region": REGION}
+        )
         self.uncertainty = CheckBox(value=False, text="show uncertainty")
         self.uncertainty.tooltip = "Add a layer with the entropy of the class probabilities, 0..1."
         self.overlap = FloatSlider(value=0.25, min=0.0, max=0.75, step=0.05, label="tile overlap")
         self.overlap.tooltip = "More overlap hides seams better and takes longer."
-        self.more: Container = Container(widgets=[self.uncertainty, self.overlap], labels=True)
-        self.run = button("Segment", "Run the network on the whole scan and show the mask (Alt+S).")
+        self.flips = LineEdit(value="", label="mirrored along")
+        self.flips.tooltip = "Letters of the axes (x, y, z): the mean over mirrored copies is surer and takes longer."
+        self.tidy = LineEdit(value="", label="tidy up")
+        self.tidy.tooltip = "What to do to the mask, in this order: largest small:50 holes smooth:1 (sizes in mm)."
+        widgets = [self.uncertainty, self.overlap, self.flips, self.tidy]
+        self.more: Container = Container(widgets=widgets, labels=True)
+        self.run = button("Segment", "Run the network and show the mask, as one undo step (Alt+S).")
         self.stop = button("Cancel", "Stop after the tile at hand; nothing is changed.", enabled=False)
         self.progress, self.message = ProgressLine(), MessageLine()
         column(
             self,
-            self.keep_edits.native,
+            row(self.where, self.keep_edits.native, stretch=0),
             row(self.run, self.stop, stretch=0),
             self.progress,
             self.message,
@@ -84,17 +98,29 @@ class SegmentPanel(QWidget):
         if case is None or checkpoint is None or self.running:
             return
         loaded, device = self.session.predictor, self.session.device
-        uncertainty, overlap = bool(self.uncertainty.value), float(self.overlap.value)
+        uncertainty, tidy = bool(self.uncertainty.value), str(self.tidy.value).split()
+        overlap, flips = float(self.overlap.value), str(self.flips.value).strip().lower()
+        try:
+            box = segment_box(case, self.where.currentData())
+        except InputError as error:
+            self.message.fail(error)
+            return
 
         def steps() -> Steps:
-            from napari_medattn.inference import Predictor, segment_steps
+            from napari_medattn.inference import Predictor, RunSettings, segment_steps
 
             predictor = loaded or Predictor.load(checkpoint, device)
             volume = layer_to_volume(case.image)
-            # Gates are small and come along; maps of many heads are made when somebody asks for one.
-            gates = [site.key for site in predictor.sites.values() if site.kind == "gate"]
+            # Gates are small and come along; maps of many heads, or of a part, are made when somebody asks for one.
+            gates = [site.key for site in predictor.sites.values() if site.kind == "gate" and box is None]
             prediction = yield from segment_steps(
-                volume, predictor, attention=gates, uncertainty=uncertainty, overlap=overlap
+                volume,
+                predictor,
+                attention=gates,
+                uncertainty=uncertainty,
+                box=box,
+                tidy=tidy,
+                settings=RunSettings(overlap, flips),
             )
             return prediction, predictor
 
@@ -137,6 +163,7 @@ class SegmentPanel(QWidget):
             notes.append("This network was never trained: the mask means nothing.")
         if kept:
             notes.append(f"{kept} voxels kept as you edited or confirmed them.")
+        notes += [f"Memory did not suffice: {step['step']}." for step in record["ladder"]]
         self.message.say(" ".join([*notes, *record["notes"]]))
         self.segmented.emit(case)
 
