@@ -131,6 +131,21 @@ class TestMultiFrame:
         write_labels(tmp_path / "m.dcm", labels, like=scan, class_names=NAMES)
         np.testing.assert_array_equal(read_labels(tmp_path / "m.dcm", like=scan), labels)
 
+    def test_an_enhanced_image_whose_frames_are_out_of_order(self, tmp_path):
+        """The same slices as files and as frames of one file are the same scan, and carry the same mask."""
+        folder = save_series(tmp_path / "files", voxels(dtype=np.uint16), RescaleSlope=2, RescaleIntercept=-100)
+        files = [pydicom.dcmread(path) for path in sorted(folder.iterdir())]
+        for file in files:
+            file.ImageType, file.AcquisitionNumber, file.KVP = ["ORIGINAL", "PRIMARY", "AXIAL"], 1, 120
+        enhanced = hd.legacy.LegacyConvertedEnhancedCTImage(files, "1.2.7", 5, "1.2.8", 1)
+        enhanced.save_as(tmp_path / "enhanced.dcm")
+        one, many = read_volume(tmp_path / "enhanced.dcm"), read_volume(folder)
+        np.testing.assert_array_equal(one.array, many.array)
+        assert one.grid.matches(many.grid)
+        write_labels(tmp_path / "m.dcm", drawn(), like=one, class_names=NAMES)
+        np.testing.assert_array_equal(read_labels(tmp_path / "m.dcm", like=one), drawn())
+        np.testing.assert_array_equal(read_labels(tmp_path / "m.dcm", like=many), drawn())
+
 
 class TestRefused:
     def test_a_scan_that_is_no_dicom_series(self, tmp_path):

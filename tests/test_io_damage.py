@@ -50,7 +50,9 @@ def made(folder: Path, ending: str) -> Path:
     noise = np.random.default_rng(0).integers(0, 900, SHAPE).astype(np.int16)
     if ending in (".nrrd", ".mha", ".raw.nrrd"):
         sitk.WriteImage(sitk.GetImageFromArray(noise), str(path), useCompression=ending != ".raw.nrrd")
-    elif ending in (".png", ".jpg"):
+    elif ending == ".hdr":
+        nib.save(nib.Nifti1Pair(noise.T, np.diag([1.0, 2.0, 3.0, 1.0])), path)
+    elif ending in (".png", ".jpg", ".bmp"):
         Image.fromarray(noise[0].astype(np.uint8)).save(path)
     elif ending == ".tif":
         tifffile.imwrite(path, noise, photometric="minisblack", compression="zlib", metadata={"axes": "ZYX"})
@@ -68,6 +70,7 @@ def made(folder: Path, ending: str) -> Path:
 
 
 ENDINGS = [".nii", ".nii.gz", ".mgz", ".nrrd", ".raw.nrrd", ".mha", ".tif", ".png", ".jpg", ".dcm", ".seg.dcm"]
+ENDINGS += [".hdr", ".mgh", ".bmp"]
 
 
 class TestFuzz:
