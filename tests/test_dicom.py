@@ -49,6 +49,9 @@ class TestOrder:
         save_series(tmp_path / "study" / "series", array, names=names)
         assert read_volume(tmp_path).grid.shape == (6, 5, 4)
 
+    def test_a_folder_may_be_named_like_a_file(self, tmp_path):
+        assert read_volume(save_series(tmp_path / "scan.nii", voxels())).grid.shape == (6, 5, 4)
+
     def test_what_is_no_image_is_passed_over(self, tmp_path):
         save_series(tmp_path, voxels())
         (tmp_path / "notes.txt").write_text("x" * 500)

@@ -96,8 +96,7 @@ def find_format(path: Path | str) -> Format | None:
     Folders that hold DICOM files, and DICOM files of any other name, are found by their content.
     """
     path = Path(path)
-    name = path.name.lower()
-    known = next((known for known in FORMATS if name.endswith(known.suffixes)), None)
+    known = None if path.is_dir() else _format_of_name(path)
     return DICOM if known is None and is_dicom(path) else known
 
 
@@ -149,8 +148,6 @@ def _format_to_read(path: Path) -> Format:
     if known is None:
         what = "holds no DICOM files" if path.is_dir() else "is in no format that is read here"
         raise ReadError(f"{path.name} {what}.", f"Use one of {', '.join(SUFFIXES)}, or a folder of DICOM files.")
-    if path.is_dir() and known is not DICOM:
-        raise ReadError(f"{path.name} is a folder.", "Choose a file, or a folder of DICOM files.")
     return known
 
 
@@ -191,7 +188,7 @@ def write_labels(path: Path | str, labels: NDArray[np.generic], like: Volume, cl
         SaveError: If the suffix is unknown or the file cannot be written.
     """
     path, labels = Path(path), np.asarray(labels)
-    known = _format_to_write(path)
+    known = _format_of_name(path)
     if known is None or known.write_labels is None:
         raise SaveError(
             f"{path.name} has no suffix that masks can be written to.", f"Use one of {', '.join(LABEL_SUFFIXES)}."
@@ -208,7 +205,8 @@ def write_labels(path: Path | str, labels: NDArray[np.generic], like: Volume, cl
         known.write_labels(temporary, labels, like, class_names)
 
 
-def _format_to_write(path: Path) -> Format | None:
+def _format_of_name(path: Path) -> Format | None:
+    """The format that the name of a path stands for."""
     name = path.name.lower()
     return next((known for known in FORMATS if name.endswith(known.suffixes)), None)
 
@@ -236,7 +234,7 @@ def open_values(
         GeometryError: If there were fewer or more slices than the image has.
     """
     path = Path(path)
-    known = _format_to_write(path)
+    known = _format_of_name(path)
     if known is None or known.open_values is None:
         raise SaveError(
             f"{path.name} has no suffix that values can be written to.", f"Use one of {', '.join(VALUE_SUFFIXES)}."
