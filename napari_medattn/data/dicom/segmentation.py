@@ -67,7 +67,7 @@ def _segmentation(sources: list[Any], planes: NDArray[np.uint8], largest: int, n
 
     return Segmentation(
         source_images=sources,
-        pixel_array=planes if "NumberOfFrames" in sources[0] or len(sources) > 1 else planes[:1],
+        pixel_array=planes,
         segmentation_type=SegmentationTypeValues.BINARY,
         segment_descriptions=[_description(n, names[n] if n < len(names) else "") for n in range(1, largest + 1)],
         series_instance_uid=UID(),
@@ -84,6 +84,7 @@ def _segmentation(sources: list[Any], planes: NDArray[np.uint8], largest: int, n
 
 
 def _description(number: int, name: str) -> Any:
+    from highdicom import AlgorithmIdentificationSequence
     from highdicom.color import CIELabColor
     from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
     from pydicom.sr.codedict import codes
@@ -95,7 +96,11 @@ def _description(number: int, name: str) -> Any:
         segment_label=(name or f"class {number}")[:64],
         segmented_property_category=codes.SCT.Tissue,
         segmented_property_type=codes.SCT.Tissue,
-        algorithm_type=SegmentAlgorithmTypeValues.MANUAL,
+        # A network's mask, a person's corrections, or both: the file cannot know.
+        algorithm_type=SegmentAlgorithmTypeValues.SEMIAUTOMATIC,
+        algorithm_identification=AlgorithmIdentificationSequence(
+            name="napari-medattn", version=__version__, family=codes.cid7162.ArtificialIntelligence
+        ),
     )
     found.RecommendedDisplayCIELabValue = list(CIELabColor.from_rgb(*rgb).value)
     return found
