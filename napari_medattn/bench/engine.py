@@ -77,13 +77,17 @@ def _growth(quick: bool) -> Steps:
     ]
 
 
+def _memory_run(name: str) -> float | None:
+    return in_fresh_process("napari_medattn.bench.engine_memory", name)
+
+
 def _memory(quick: bool) -> Steps:
     """Peak memory, each in a process of its own."""
     found = {}
     names = ("ours", "monai") if quick else ("ours", "monai", "ct", "ct-paper")
     for number, name in enumerate(names):
         yield Progress("memory", number, len(names), "runs")
-        found[name] = in_fresh_process("napari_medattn.bench.engine_memory", name)
+        found[name] = _memory_run(name)
     rows = []
     if found["ours"] is not None and found["monai"] is not None:
         size, note = " x ".join(map(str, COMPARED)), f"{found['ours']:.0f} against {found['monai']:.0f} MB"
