@@ -10,7 +10,7 @@ import pytest
 
 from napari_medattn.bench import correct
 from napari_medattn.bench.correct_figure import draw
-from napari_medattn.bench.starting import Split, patient_of, starting_network
+from napari_medattn.bench.starting import Split, starting_network
 from napari_medattn.bench.walk import (
     Start,
     Tally,
@@ -30,6 +30,7 @@ from napari_medattn.errors import InputError
 from napari_medattn.events import run_to_end
 from napari_medattn.training.folder import DataFolder
 from napari_medattn.training.metrics import dice_of
+from napari_medattn.training.patients import patient_of
 from tests.correct_tools import ball
 
 SHAPE = (8, 40, 40)

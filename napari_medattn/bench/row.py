@@ -31,13 +31,13 @@ class Row:
         """Whether the target is met, also where there is none."""
         if self.target is None:
             return True
-        return self.value <= self.target if self.at_most else self.value >= self.target
+        return bool(self.value <= self.target if self.at_most else self.value >= self.target)
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
         return {
             "name": self.name,
-            "value": round(self.value, 4),
+            "value": round(float(self.value), 4),
             "target": self.target,
             "at_most": self.at_most,
             "ok": self.ok,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
@@ -19,6 +18,7 @@ from napari_medattn.store import Checkpoint, load_checkpoint
 from napari_medattn.training.folder import DataFolder
 from napari_medattn.training.loop import Event, TrainingConfig
 from napari_medattn.training.patches import Augmentation
+from napari_medattn.training.patients import patient_of
 from napari_medattn.training.train import TrainPlan, train_on_folder
 
 NETWORK = "attention_unet"
@@ -53,11 +53,6 @@ class Split:
         tuning = training + ceil(len(patients) / 7)
         parts = patients[:training], patients[training:tuning], patients[tuning:]
         return cls(*(tuple(case for case in folder.cases if patient_of(case) in part) for part in parts))
-
-
-def patient_of(case: str) -> str:
-    """The case's name without the number of its frame: ``patient006_frame16`` is of ``patient006``."""
-    return re.sub(r"(_frame|-IM-)[\d-]+$", "", case)
 
 
 def starting_network(
