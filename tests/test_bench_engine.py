@@ -15,7 +15,10 @@ TILE = (16, 32, 32)
 
 
 def test_monai_makes_the_same_mask_with_the_same_settings():
-    """Else the comparison would be of two different things."""
+    """Else the comparison would be of two different things.
+
+    MONAI bounds the product of the weights from below, which levels them in the corners of tiles; there the two differ.
+    """
     predictor, volume, settings = network(32, (32, 32, 32)), ct_like((32, 48, 64)), RunSettings(batch=1, overlap=0.5)
     calls = []
     predictor.model.register_forward_hook(lambda *_: calls.append(1))
@@ -23,7 +26,9 @@ def test_monai_makes_the_same_mask_with_the_same_settings():
     count = len(calls)
     theirs = with_monai(predictor, volume, settings)
     assert len(calls) == 2 * count > 2
-    assert (ours == theirs).mean() > 0.99
+    assert (ours == theirs).mean() > 0.95
+    middle = (slice(12, 20), slice(20, 28), slice(24, 40))
+    np.testing.assert_array_equal(ours[middle], theirs[middle])
 
 
 def test_the_networks_share_is_a_part_of_the_whole():
