@@ -39,14 +39,14 @@ def plan_tiles(shape: Shape, tile: Shape, stride: Shape, overlap: float = 0.25) 
         shape: (Z, Y, X) of the volume.
         tile: Largest tile; shrunk to the padded volume where that is smaller.
         stride: Multiples that the network needs along each axis.
-        overlap: Smallest share of a tile that neighbours have in common, 0 <= overlap < 1.
+        overlap: Share of a tile that neighbours have in common, 0 <= overlap < 1; brought to the nearest multiple of
+            the stride that is at least half of it.
     """
     padded = tuple(_up(size, step) for size, step in zip(shape, stride, strict=True))
     tile = tuple(min(_up(t, step), whole) for t, step, whole in zip(tile, stride, padded, strict=True))
     axes = []
     for whole, size, step in zip(padded, tile, stride, strict=True):
-        advance = max(step, int(size * (1 - overlap)) // step * step)
-        starts = list(range(0, whole - size, advance))
+        starts = list(range(0, whole - size, _advance(size, step, overlap)))
         axes.append([*starts, whole - size])
     return TilePlan(tuple(shape), padded, tile, tuple(itertools.product(*axes)))
 
@@ -153,6 +153,13 @@ def shares(plan: TilePlan) -> tuple[dict[int, Float], ...]:
             total[start : start + size] += profile
         found.append({start: (profile / total[start : start + size]).astype(np.float32) for start in starts})
     return tuple(found)
+
+
+def _advance(size: int, step: int, overlap: float) -> int:
+    """Voxels from one tile to the next."""
+    nearest = int(size * (1 - overlap) / step + 0.5) * step
+    most = int(size * (1 - overlap / 2) + 1e-9) // step * step
+    return max(step, min(nearest, most))
 
 
 def _up(size: int, multiple: int) -> int:
