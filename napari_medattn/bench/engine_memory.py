@@ -23,7 +23,7 @@ from napari_medattn.events import Progress, run_to_end
 from napari_medattn.inference import Predictor, RunSettings, segment_steps
 
 CT = (300, 512, 512)
-COMPARED = (128, 384, 384)
+COMPARED = (128, 288, 288)
 HUGE = (1024, 1024, 1024)
 TILE = (64, 96, 96)
 
