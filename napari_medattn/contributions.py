@@ -35,7 +35,7 @@ def read_layers(path: PathOrPaths) -> list[LayerData]:
     from napari_medattn.data.formats import DICOM, find_format
 
     paths = _paths(path)
-    if not all(find_format(one) is DICOM for one in paths) or (len(paths) == 1 and paths[0].is_file()):
+    if not all(find_format(one) is DICOM for one in paths) or (len(paths) == 1 and not paths[0].is_dir()):
         return [volume_to_layer(read_volume(one)) for one in paths]
     from napari_medattn.data.dicom import list_series, read_series, series_of
 

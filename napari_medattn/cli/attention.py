@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from napari_medattn.cli.options import parse_triple
+from napari_medattn.cli.options import Series, parse_triple
 from napari_medattn.cli.terminal import console, print_json, run
 from napari_medattn.errors import InputError
 
@@ -31,6 +31,7 @@ def attention(
     image: Annotated[
         Path | None, typer.Argument(help="An image, or a folder of a DICOM series; not for --list.")
     ] = None,
+    series: Series = None,
     site: Annotated[
         list[str] | None,
         typer.Option("--site", "-s", help="Key of an attention site, or 'all' (that can be asked); can be repeated."),
@@ -76,7 +77,7 @@ def attention(
     from napari_medattn.look import Scene
 
     keys = _choose(predictor.sites, site, asked=bool(query))
-    scene = Scene(read_volume(image), predictor)
+    scene = Scene(read_volume(image, series), predictor)
     for note in scene.prepared.notes:
         console.print(f"note: {note}", highlight=False)
     files, maps = _save(scene, keys, wish)

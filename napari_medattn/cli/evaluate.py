@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from napari_medattn.cli.terminal import print_json, run
+from napari_medattn.cli.terminal import print_json, run, say_notes
 from napari_medattn.errors import GeometryError, InputError
 from napari_medattn.events import Progress
 
@@ -60,6 +60,7 @@ def _score_checkpoint(
     from napari_medattn.training.folder import DataFolder
 
     data = DataFolder.open(folder)
+    say_notes(data.notes)
     predictor = Predictor.load(load_checkpoint(checkpoint), device)
     chosen = _choose(data.cases, cases, predictor.card.training.get("validation_cases", ()))
     return run(_segment_and_score(data, predictor, chosen)), dict(enumerate(predictor.card.class_names))
@@ -97,13 +98,13 @@ def _segment_and_score(data: Any, predictor: Any, cases: Sequence[str]) -> Gener
 
 
 def _score_files(pairs: dict[str, tuple[Path, Path]]) -> Generator[Progress, None, dict[str, Scores]]:
-    from napari_medattn.data import read_volume
+    from napari_medattn.data.formats import read_mask
     from napari_medattn.training.metrics import evaluate as score
 
     found = {}
     for number, (case, (mask, reference)) in enumerate(pairs.items()):
         yield Progress("evaluating", number, len(pairs), "cases")
-        truth, guess = read_volume(reference), read_volume(mask)
+        truth, guess = read_mask(reference), read_mask(mask)
         if not guess.grid.matches(truth.grid, tolerance=0.1 * min(truth.grid.spacing)):
             raise GeometryError(
                 f"{mask.name} and {reference.name} do not lie on the same grid.",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_medattn.cli.terminal import console, print_json, run
+from napari_medattn.cli.terminal import console, print_json, run, say_notes
 
 if TYPE_CHECKING:
     from napari_medattn.data import Example
@@ -88,6 +88,7 @@ def _examples(data: Path, chosen: Sequence[str], without: Sequence[str], unlabel
     from napari_medattn.training.folder import DataFolder
 
     folder = DataFolder.open(data)
+    say_notes(folder.notes)
     missing = [case for case in (*chosen, *without) if case not in folder.cases]
     if missing:
         raise InputError(f"{data} has no case {', '.join(missing[:3])}.", "Name images of the folder.")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from napari_medattn.cli.options import parse_options, parse_triple
+from napari_medattn.cli.options import parse_options, parse_triple, parse_window
 from napari_medattn.cli.terminal import console, print_json
 
 
@@ -67,7 +67,7 @@ def import_weights(
         preparation=Preparation(
             spacing=parse_triple(spacing, float) if spacing else None,
             intensity=intensity,  # type: ignore[arg-type]
-            window=_limits(window) if window else None,
+            window=parse_window(window) if window else None,
             neighbours=neighbours,
         ),
         tile=parse_triple(tile, int),
@@ -79,18 +79,3 @@ def import_weights(
         print_json({"path": str(checkpoint.path), **asdict(checkpoint.card)})
     else:
         console.print(f"Saved {checkpoint.path}", highlight=False)
-
-
-def _limits(text: str) -> tuple[float, float]:
-    """``LOW,HIGH`` as it is, or the limits of a CT window by its name."""
-    from napari_medattn.data import ct_window
-
-    return _pair(text) if "," in text else ct_window(text.strip())
-
-
-def _pair(text: str) -> tuple[float, float]:
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is not LOW,HIGH.") from error
-    return low, high

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 
 Number = TypeVar("Number", int, float)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+Series = Annotated[
+    int | None, typer.Option("--series", min=1, help="Which series, from 1, of DICOM folders that hold several.")
+]
+
+
+def of_series(images: Sequence[Path], series: int | None) -> list[Path]:
+    """Paths that name one series of each folder, see `data.read_volume`."""
+    if series is None:
+        return list(images)
+    whole = [image if image.name else image.resolve() for image in images]  # such as "."
+    return [image.with_name(f"{image.name}#{series}") for image in whole]
 
 
 def check_order(as_json: bool) -> None:
@@ -39,6 +53,18 @@ def parse_numbers(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise typer.BadParameter(f"{text!r} is not numbers with commas between.") from error
+
+
+def parse_window(text: str) -> tuple[float, float]:
+    """``LOW,HIGH`` as it is, or the limits of a CT window by its name."""
+    from napari_medattn.data import ct_window
+
+    if "," not in text:
+        return ct_window(text.strip())
+    found = parse_numbers(text)
+    if len(found) != 2 or found[0] >= found[1]:
+        raise typer.BadParameter(f"{text!r} is not LOW,HIGH.")
+    return found[0], found[1]
 
 
 def parse_options(texts: Sequence[str] | None) -> dict[str, Any]:

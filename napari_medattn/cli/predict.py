@@ -9,6 +9,7 @@ import typer
 
 from napari_medattn.cli import run_options as option
 from napari_medattn.cli.again import make_again
+from napari_medattn.cli.options import Series, of_series
 from napari_medattn.cli.terminal import console, print_json, run, say_error
 from napari_medattn.errors import InputError, MedAttnError
 
@@ -22,6 +23,7 @@ def predict(
         Path | None,
         typer.Option("--out", "-o", help="A file for one image, else a folder; beside the image if not given."),
     ] = None,
+    series: Series = None,
     device: option.Device = "auto",
     precision: option.Precision = "fp32",
     overlap: option.Overlap = 0.25,
@@ -47,8 +49,9 @@ def predict(
 
     An image that cannot be segmented does not keep the others from it; the exit status is then 1.
     """
+    images = of_series(images or [], series)
     if from_record is not None:
-        make_again(from_record, images or [], checkpoint, out, overwrite, as_json)
+        make_again(from_record, images, checkpoint, out, overwrite, as_json)
         return
     if not images:
         raise typer.BadParameter("Give IMAGES, or a record with --from-record.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -61,6 +61,12 @@ def _show_progress(bars: Bars, task: Any, progress: Progress, note: str) -> None
 def say_error(error: MedAttnError) -> None:
     """One sentence and its remedy on standard error."""
     console.print(f"[red]medattn:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
+
+
+def say_notes(notes: Iterable[str]) -> None:
+    """What had to be decided, one line each, on standard error."""
+    for note in notes:
+        console.print(f"note: {note}", highlight=False, soft_wrap=True)
 
 
 def print_json(data: Any) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_medattn.cli.options import parse_axes, parse_numbers, parse_options, parse_triple
-from napari_medattn.cli.terminal import console, print_json, run
+from napari_medattn.cli.options import parse_axes, parse_numbers, parse_options, parse_triple, parse_window
+from napari_medattn.cli.terminal import console, print_json, run, say_notes
 from napari_medattn.errors import InputError, MedAttnError
 
 if TYPE_CHECKING:
@@ -35,6 +35,10 @@ def train(
     patch: Annotated[str, typer.Option(help="Training patch Z,Y,X in voxels; chosen by the images if not given.")] = "",
     tile: Annotated[str, typer.Option(help="Tile Z,Y,X for segmenting; the patch if not given.")] = "",
     spacing: Annotated[str, typer.Option(help="Resample to this voxel size Z,Y,X in mm; empty: as stored.")] = "",
+    window: Annotated[
+        str,
+        typer.Option(help="Train on CT in this window: its name, e.g. lung, or LOW,HIGH in HU; z-scores if not given."),
+    ] = "",
     neighbours: Annotated[int, typer.Option(help="Slices on either side that a 2-D network sees too.")] = 0,
     labels: Annotated[
         str,
@@ -135,6 +139,7 @@ def train(
     from napari_medattn.training.train import TrainPlan, train_on_folder
 
     folder = DataFolder.open(data, labels)
+    say_notes(folder.notes)
     spec = get_spec(network)
     chosen = spec.variant(variant)
     recipe = scribble_recipe(chosen.recipe) if folder.classes else chosen.recipe
@@ -157,7 +162,12 @@ def train(
         options={**chosen.options, **parse_options(option)},
         patch=parse_triple(patch, int) if patch else None,
         tile=parse_triple(tile, int) if tile else None,
-        preparation=Preparation(spacing=parse_triple(spacing, float) if spacing else None, neighbours=neighbours),
+        preparation=Preparation(
+            spacing=parse_triple(spacing, float) if spacing else None,
+            intensity="window" if window else "zscore",
+            window=parse_window(window) if window else None,
+            neighbours=neighbours,
+        ),
         start=load_checkpoint(start) if start else None,
         validation=validation,
         fold=fold,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medattn.data.dicom.files import is_dicom
+from napari_medattn.data.dicom.files import is_dicom, numbered_series
 from napari_medattn.data.placing import on_grid_of
 from napari_medattn.data.volume import Volume
 from napari_medattn.errors import GeometryError, ReadError, SaveError
@@ -95,13 +95,16 @@ def find_format(path: Path | str) -> Format | None:
 
     Folders that hold DICOM files, and DICOM files of any other name, are found by their content.
     """
-    path = Path(path)
+    path, _ = numbered_series(Path(path))
     known = None if path.is_dir() else _format_of_name(path)
     return DICOM if known is None and is_dicom(path) else known
 
 
 def stem(path: Path | str) -> str:
-    """The file's name without a known suffix: ``a/b.nii.gz`` -> ``b``."""
+    """The file's name without a known suffix: ``a/b.nii.gz`` -> ``b``, ``a/study#2`` -> ``study_series2``."""
+    study, series = numbered_series(Path(path))
+    if series is not None:
+        return f"{stem(study)}_series{series}"
     name = Path(path).name
     known = find_format(path)
     endings = known.suffixes if known else (Path(path).suffix,)
@@ -121,7 +124,8 @@ def read_volume(path: Path | str, series: int | None = None) -> Volume:
     """Read an image.
 
     Args:
-        path: A file of one of `SUFFIXES`, a DICOM file of any name, or a folder with a DICOM series.
+        path: A file of one of `SUFFIXES`, a DICOM file of any name, or a folder with a DICOM series; ``study#2`` is
+            the second series of the folder ``study``.
         series: Which one, from 1, where a folder holds several DICOM series; see `data.dicom.list_series`.
 
     Returns:
@@ -129,13 +133,16 @@ def read_volume(path: Path | str, series: int | None = None) -> Volume:
 
     Raises:
         ReadError: If the file is missing, of an unknown format or damaged, or a folder holds several series; the
-            message says which.
+            message says which. Also if a series is chosen of what is no DICOM.
     """
-    path = Path(path)
+    path, named = numbered_series(Path(path))
+    series = named if series is None else series
     known = _format_to_read(path)
     if known is DICOM:
         volume = DICOM.read(path, series)
         return volume if volume.name != "segmentation" else volume.renamed(stem(path))
+    if series is not None:
+        raise ReadError(f"{path.name} is no DICOM and has no series to choose from.", "Leave the series out.")
     return known.read(path).renamed(stem(path))
 
 
@@ -164,13 +171,21 @@ def read_labels(path: Path | str, like: Volume | None = None, *, resample: bool 
         ReadError: If the file cannot be read.
         GeometryError: If it holds no labels, or does not lie on ``like``.
     """
+    volume = read_mask(path)
+    labels = volume.labels()
+    return labels if like is None else on_grid_of(labels, volume, like, resample=resample)
+
+
+def read_mask(path: Path | str) -> Volume:
+    """Read a file that is known to be a mask: numbers of a palette are labels, not colours.
+
+    Raises:
+        ReadError: If the file cannot be read.
+    """
     path = Path(path)
     known = _format_to_read(path)
     volume = known.read_indices(path) if known.read_indices else known.read(path)
-    if known is not DICOM or not path.is_dir():
-        volume = volume.renamed(stem(path))
-    labels = volume.labels()
-    return labels if like is None else on_grid_of(labels, volume, like, resample=resample)
+    return volume if known is DICOM and path.is_dir() else volume.renamed(stem(path))
 
 
 def write_labels(path: Path | str, labels: NDArray[np.generic], like: Volume, class_names: Sequence[str] = ()) -> None:

@@ -95,7 +95,7 @@ class Volume:
         return replace(self, array=array, grid=self.grid.regridded((z, y, x), move), header=None)
 
     def with_channels(self, channels: Sequence[int]) -> Volume:
-        """The volume with some of its channels, in the order given, from 0.
+        """The volume with some of its channels, in the order given, from 0; a view where they are evenly apart.
 
         Raises:
             GeometryError: If one is not there.
@@ -105,7 +105,9 @@ class Volume:
             raise GeometryError(
                 f"{self.name} has the channels 0 to {self.channels - 1}, not {asked}.", "Choose among those."
             )
-        return replace(self, array=self.array[list(channels)])
+        first, step = channels[0], (channels[1] - channels[0] if len(channels) > 1 else 1)
+        even = step > 0 and list(channels) == list(range(first, channels[-1] + 1, step))
+        return replace(self, array=self.array[slice(first, channels[-1] + 1, step) if even else list(channels)])
 
     def renamed(self, name: str) -> Volume:
         """The same volume under another name."""

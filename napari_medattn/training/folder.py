@@ -2,6 +2,9 @@
 
 Labels may also lie in another folder, such as ``scribbles/``; ``dataset.json`` then says under that folder's name what
 its values mean: the classes' own names, or ``"unlabelled"``.
+
+Where ``dataset.json`` names no values, but says in words that the labels number instances (1 to N nuclei) or that each
+file is binary, every value above 0 is of one class, the foreground.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from napari_medattn.training.patients import fold_of, hold_out, patient_of
 
 LABELS = "labels"
 _UNLABELLED = {"unlabelled", "unlabeled", "unpainted", "ignore"}
+_FOREGROUND = ("background", "foreground")
 _REMEDY = 'Put one there: {"labels": {"0": "background", "1": "..."}}.'
 
 
@@ -42,6 +46,8 @@ class DataFolder:
             are the classes.
         masks: Where labels are sparse: file with the whole mask, of the cases that have one.
         patients: Patient of each case; taken from the cases' names where it is not given.
+        foreground: Whether every value above 0 is of the one class there is.
+        notes: What had to be decided about the labels, to be shown to the user.
     """
 
     root: Path
@@ -54,6 +60,8 @@ class DataFolder:
     classes: Mapping[int, int] = field(default_factory=dict)
     masks: Mapping[str, Path] = field(default_factory=dict)
     patients: Mapping[str, str] = field(default_factory=dict)
+    foreground: bool = False
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, root: Path | str, labels: str = LABELS) -> DataFolder:
@@ -67,8 +75,8 @@ class DataFolder:
             ReadError: If ``dataset.json`` is missing or unreadable, or no image has a label.
         """
         root = Path(root)
-        facts, names = _facts(root)
-        class_names = tuple(names.get(n, f"class {n}") for n in range(max(names) + 1))
+        facts = _facts(root)
+        class_names, notes = _named(root, facts)
         files = {stem(path): path for path in _images(root / labels)}
         cases = {stem(path): (path, files[stem(path)]) for path in _images(root / "images") if stem(path) in files}
         if not cases:
@@ -85,6 +93,8 @@ class DataFolder:
             classes=_classes(root, facts, labels, class_names) if sparse else {},
             masks={stem(p): p for p in _images(root / LABELS) if stem(p) in cases} if sparse else {},
             patients={str(case): str(patient) for case, patient in facts.get("patients", {}).items()},
+            foreground=bool(notes),
+            notes=notes,
         )
 
     def example(self, case: str) -> Example:
@@ -97,7 +107,7 @@ class DataFolder:
         if case not in self.masks:
             return self.example(case)
         volume = read_volume(self.cases[case][0])
-        return Example(volume, read_labels(self.masks[case], like=volume))
+        return Example(volume, self._whole(read_labels(self.masks[case], like=volume)))
 
     def examples(self, cases: Sequence[str]) -> Iterator[Example]:
         """Read cases one after the other."""
@@ -142,9 +152,13 @@ class DataFolder:
     def _part(self, held_out: set[str]) -> tuple[list[str], list[str]]:
         return [c for c in self.cases if c not in held_out], [c for c in self.cases if c in held_out]
 
+    def _whole(self, values: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Classes of a label file that labels every voxel."""
+        return (values > 0).astype(np.int32) if self.foreground else values
+
     def _example(self, volume: Volume, values: NDArray[np.int32]) -> Example:
         if not self.classes:
-            return Example(volume, values)
+            return Example(volume, self._whole(values))
         labels, weights = np.zeros(values.shape, np.int32), np.zeros(values.shape, bool)
         for value, number in self.classes.items():
             here = values == value
@@ -152,15 +166,35 @@ class DataFolder:
         return Example(volume, labels, weights)
 
 
-def _facts(root: Path) -> tuple[dict[str, Any], dict[int, str]]:
+def _facts(root: Path) -> dict[str, Any]:
     path = root / "dataset.json"
     if not path.is_file():
         raise ReadError(f"{root} has no dataset.json.", _REMEDY)
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-        return facts, {int(number): str(label) for number, label in facts["labels"].items()}
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         raise ReadError(f"{path} cannot be read ({error}).", _REMEDY) from error
+    if not isinstance(facts, dict) or not facts.get("labels"):
+        raise ReadError(f"{path} does not say what the labels mean.", _REMEDY)
+    return facts
+
+
+def _named(root: Path, facts: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the classes, and what had to be decided about them."""
+    told = facts["labels"]
+    if isinstance(told, str):
+        if not any(word in told.lower() for word in ("instance", "binary")):
+            raise ReadError(f"{root / 'dataset.json'} says of the labels only {told!r}.", _REMEDY)
+        kind = "number instances" if "instance" in told.lower() else "are binary"
+        note = f"The labels of {root.name} {kind} and name no classes: every value above 0 is taken as foreground."
+        return _FOREGROUND, (note,)
+    try:
+        names = {int(number): str(label) for number, label in told.items()}
+    except (ValueError, AttributeError) as error:
+        raise ReadError(f"{root / 'dataset.json'} cannot be read ({error}).", _REMEDY) from error
+    if min(names) < 0:
+        raise ReadError(f"{root / 'dataset.json'} names the label {min(names)}.", _REMEDY)
+    return tuple(names.get(n, f"class {n}") for n in range(max(names) + 1)), ()
 
 
 def _classes(root: Path, facts: Mapping[str, Any], labels: str, class_names: Sequence[str]) -> dict[int, int]:

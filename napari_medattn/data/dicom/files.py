@@ -34,6 +34,17 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
+def numbered_series(path: Path) -> tuple[Path, int | None]:
+    """Where ``study#2``, the second of several series in ``study``, lies, and its number, from 1.
+
+    Any other path is given back as it is, without a number; so is a file or folder whose name happens to end like that.
+    """
+    base, _, number = path.name.rpartition("#")
+    if not base or not number.isdecimal() or path.exists() or not path.with_name(base).exists():
+        return path, None
+    return path.with_name(base), int(number)
+
+
 def dicom_files(folder: Path) -> Iterator[Path]:
     """The DICOM files in a folder and the folders in it, by name.
 

@@ -43,7 +43,7 @@ def read(path: Path, series: int | None = None) -> Volume:
         more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
         raise ReadError(
             f"{path.name} holds {len(found)} series: {listed}{more}.",
-            "Choose one by its number (read_volume's series), or give the folder of one alone.",
+            "Choose one by its number (--series, or read_volume's series), or give the folder of one alone.",
         )
     if not 1 <= (series or 1) <= len(found):
         raise ReadError(f"{path.name} has no series {series}.", f"Choose from 1 to {len(found)}.")
