@@ -453,7 +453,7 @@ class TestLadder:
     def test_large_ones_go_to_disk_beforehand(self, monkeypatch):
         monkeypatch.setattr("napari_medattn.inference.choosing.available_memory", lambda: 1000)
         monkeypatch.setattr("napari_medattn.inference.choosing.free_memory", lambda device: 1000)
-        monkeypatch.setattr("napari_medattn.inference.volume_run.too_much", lambda *_: "")
+        monkeypatch.setattr("napari_medattn.inference.climb.too_much", lambda *_: "")
         assert segment(scan(), threshold()).record["accumulator"] == "disk"
 
     @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="room is taken in another way here")
