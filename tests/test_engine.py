@@ -505,6 +505,14 @@ class TestTidying:
         assert [step["step"] for step in tidied.record["tidy"]] == ["largest", "holes"]
         assert sum(step["changed"] for step in tidied.record["tidy"]) >= changed > 0
 
+    def test_nothing_changes_outside_of_the_region(self):
+        box = (slice(2, 9), slice(3, 17), slice(4, 20))
+        tidied = segment(scan(), threshold(), box=box, tidy=["smooth:2"]).labels
+        inside = tidied[box].copy()
+        tidied[box] = 0
+        assert inside.any()
+        assert not tidied.any()
+
     def test_a_wrong_step_is_refused_before_any_work(self):
         with pytest.raises(InputError, match="'shave'"):
             next(itertools.islice(segment_steps(scan(), threshold(), tidy=["shave"]), 1, None))

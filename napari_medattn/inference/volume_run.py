@@ -113,17 +113,17 @@ def segment_steps(
     predictor.check(volume)
     asked = None if attention is None else list(attention)
     keys = [] if asked == [] else [site.key for site in choose_sites(predictor.model, asked)]
+    where, measure = resolve_box(box, volume.grid.shape), _measure(uncertainty)
     slabs = Slabs(volume, predictor.card.preparation, settings.skip_below)
     for done, total in slabs.measure():
         yield Progress("preparing", done, total, "slices", time.monotonic() - began)
-    where = resolve_box(box, volume.grid.shape)
-    classes, measure = len(predictor.card.class_names), _measure(uncertainty)
-    outputs = Outputs(slabs, classes, where, probabilities, measure)
+    outputs = Outputs(slabs, len(predictor.card.class_names), where, probabilities, measure)
     climb = Climb(predictor, slabs, outputs, settings, keys, tell_slices)
     plan, maps = yield from climb.steps()
     ran, tiles = time.monotonic() - began, sum(len(batch) for batch in climb.batches)
     yield Progress("finishing", tiles, tiles, "tiles", ran)
-    tidied = [{"step": str(step), "changed": tidy_up(outputs.labels, step, volume.grid.spacing)} for step in tidying]
+    part, spacing = outputs.labels[where], volume.grid.spacing
+    tidied = [{"step": str(step), "changed": tidy_up(part, step, spacing)} for step in tidying]
     yield Progress("finishing", tiles, tiles, "tiles", time.monotonic() - began)  # the last chance to cancel
     record = {
         **describe_run(climb.predictor, slabs, plan, settings.overlap),
