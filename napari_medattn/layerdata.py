@@ -7,7 +7,7 @@ A layer that we add carries what made it in ``metadata["medattn"]``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -110,14 +110,17 @@ def layer_place(layer: Any) -> Place:
 def layer_to_volume(layer: Any) -> Volume:
     """The volume that an image layer shows; reads its voxels, unless they are very many and lazy.
 
+    Of its channels, those that were chosen with `choose_channels`.
+
     Raises:
         InputError: If the layer has more axes than an image of channels has.
+        GeometryError: If a channel that was chosen is not there any more.
     """
     place = layer_place(layer)
     large = is_lazy(layer.data) and _bytes(layer.data) > LAZY_BYTES
     data = layer.data if large else np.asarray(layer.data)
     data = data[None] if place.channel_axis is None else np.moveaxis(data, place.channel_axis, 0)
-    return Volume(
+    whole = Volume(
         data if place.spatial_dims == 3 else data[:, None],
         place.grid,
         name=layer.name,
@@ -127,6 +130,47 @@ def layer_to_volume(layer: Any) -> Volume:
         notes=tuple(place.meta.get("notes", ())),
         modality=str(place.meta.get("modality", "")),
     )
+    chosen = chosen_channels(layer)
+    if chosen is None:
+        return whole
+    note = f"Of its {whole.channels} channels, the network sees {channels_in_words(chosen)}."
+    return replace(whole.with_channels(chosen), notes=(*whole.notes, note))
+
+
+def channel_count(place: Place, layer: Any) -> int:
+    """Channels of an image layer."""
+    return 1 if place.channel_axis is None else int(layer.data.shape[place.channel_axis])
+
+
+def chosen_channels(layer: Any) -> tuple[int, ...] | None:
+    """The channels of an image layer that networks see, from 0; None for all of them."""
+    found = layer.metadata.get(KEY, {}).get("channels")
+    return None if found is None else tuple(found)
+
+
+def choose_channels(layer: Any, channels: Sequence[int] | None) -> None:
+    """Let networks see some channels of an image layer only, in this order, or all of them again.
+
+    Raises:
+        InputError: If the layer has no such channels, or one is named twice.
+    """
+    meta = {key: value for key, value in layer.metadata.get(KEY, {}).items() if key != "channels"}
+    if channels is not None:
+        count = channel_count(layer_place(layer), layer)
+        if not channels or min(channels) < 0 or max(channels) >= count or len(set(channels)) < len(channels):
+            raise InputError(
+                f"{layer.name} has the channels 0 to {count - 1}, not {channels_in_words(channels) or 'none'}.",
+                "Choose among those, each once.",
+            )
+        meta["channels"] = tuple(channels)
+    layer.metadata[KEY] = meta
+
+
+def channels_in_words(channels: Sequence[int]) -> str:
+    """``0``, ``0-2`` or ``2, 0, 1``."""
+    if len(channels) > 1 and list(channels) == list(range(channels[0], channels[-1] + 1)):
+        return f"{channels[0]}-{channels[-1]}"
+    return ", ".join(str(channel) for channel in channels)
 
 
 def one_level(layer: Any) -> LayerData:

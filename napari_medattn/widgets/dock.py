@@ -83,7 +83,10 @@ class AttentionDock(QWidget):
             viewer.bind_key(keys, action, overwrite=True)
         self._leave = _farewell(
             viewer,
-            [self.correct, self.learn, self.jobs, self.look.asking, self.look.borders, self.look.live, self.session],
+            [
+                *(self.correct, self.learn, self.jobs, self.look.asking, self.look.borders, self.look.live),
+                *(self.header.line.ct_window, self.session),
+            ],
             list(self._shortcuts),
         )
         self.destroyed.connect(self._leave)

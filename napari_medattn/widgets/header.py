@@ -5,9 +5,8 @@ from __future__ import annotations
 from qtpy.QtCore import QSignalBlocker, Qt
 from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QMessageBox, QSizePolicy, QToolButton, QWidget
 
-from napari_medattn.errors import MedAttnError
-from napari_medattn.layerdata import describe_place, layer_place
 from napari_medattn.store import Card
+from napari_medattn.widgets.scan_line import ScanLine
 from napari_medattn.widgets.session import Session
 
 
@@ -31,17 +30,16 @@ class Header(QWidget):
         self.info.setText("about")
         self.info.setAccessibleName("about this checkpoint")
         self.info.setToolTip("What this checkpoint was trained on, and how well it does.")
-        self.place = QLabel()
+        self.line = ScanLine(session)
         self.state = QLabel()
-        for label in (self.place, self.state):
-            label.setWordWrap(True)
+        self.state.setWordWrap(True)
 
         layout = QGridLayout(self)
         layout.setContentsMargins(6, 6, 6, 2)
         layout.setColumnStretch(1, 1)
         layout.addWidget(QLabel("scan"), 0, 0)
         layout.addWidget(self.scan, 0, 1, 1, 3)
-        layout.addWidget(self.place, 1, 1, 1, 3)
+        layout.addWidget(self.line, 1, 0, 1, 4)
         layout.addWidget(QLabel("network"), 2, 0)
         layout.addWidget(self.network, 2, 1, 1, 3)  # names of versions are long
         layout.addWidget(self.state, 3, 1)
@@ -76,19 +74,6 @@ class Header(QWidget):
                 self.scan.addItem(image.name, image)
             if self.session.image in images:
                 self.scan.setCurrentIndex(images.index(self.session.image))
-        self._show_place()
-
-    def _show_place(self) -> None:
-        image = self.session.image
-        if image is None:
-            self.place.setText("Open a scan: File > Open, or File > Open Sample.")
-            return
-        try:
-            place = layer_place(image)
-        except MedAttnError as error:
-            self.place.setText(str(error))
-            return
-        self.place.setText("\n".join([describe_place(place), *place.meta.get("notes", ())]))
 
     def _fill_networks(self) -> None:
         with QSignalBlocker(self.network):
