@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from napari_medattn.data.reading import for_people, free_memory
 from napari_medattn.data.volume import Volume
 from napari_medattn.errors import InputError
 from napari_medattn.geometry import Reorientation, Triple
@@ -99,8 +100,10 @@ def prepare(volume: Volume, how: Preparation) -> Prepared:
     """Orient, resample and normalise a volume.
 
     Raises:
-        InputError: If no voxel is finite or all have one value: there is nothing to segment.
+        InputError: If no voxel is finite or all have one value, so that there is nothing to segment, or if the prepared
+            volume would not fit into memory.
     """
+    _check_memory(volume, how)
     values = np.asarray(volume.array)
     finite = np.isfinite(values) if values.dtype.kind == "f" else None
     notes = list(volume.notes)
@@ -125,6 +128,29 @@ def prepare(volume: Volume, how: Preparation) -> Prepared:
         turned = resample(turned, target_shape(shape, spacing, how.spacing, volume.spatial_dims))
     array = with_neighbours(normalise(turned, how), how.neighbours)
     return Prepared(array, volume, turn, shape, tuple(notes))
+
+
+def _check_memory(volume: Volume, how: Preparation) -> None:
+    """Refuse what would not fit, before any of it is read: the whole is prepared at once, as 32-bit floats.
+
+    Raises:
+        InputError: If it does not.
+    """
+    array: Any = volume.array
+    held = float(np.prod([float(size) for size in array.shape]))
+    needed = 4 * held
+    if not isinstance(array, np.ndarray):
+        needed += held * array.dtype.itemsize
+    if how.spacing is not None and volume.grid.units == "mm":
+        turn = turning(volume, how)
+        z, y, x = (volume.grid.shape[axis] for axis in turn.order)
+        finer = target_shape((z, y, x), turn.reorder(volume.grid.spacing), how.spacing, volume.spatial_dims)
+        needed += 4 * volume.channels * float(np.prod([float(size) for size in finer]))
+    if needed > (free := free_memory()):
+        raise InputError(
+            f"{volume.name} needs {for_people(needed)} of memory to be prepared whole, {for_people(free)} are free.",
+            "Crop it first; segmenting alone goes through it slab by slab.",
+        )
 
 
 def turning(volume: Volume, how: Preparation) -> Reorientation:

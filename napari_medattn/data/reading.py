@@ -84,12 +84,17 @@ def check_memory(path: Path, needed: float) -> None:
     Raises:
         ReadError: If it does not fit.
     """
-    free = psutil.virtual_memory().available * _SHARE_OF_MEMORY
+    free = free_memory()
     if needed > free:
         raise ReadError(
             f"{path.name} needs {for_people(needed)} of memory, {for_people(free)} are free.",
             "Store it uncompressed (.nii, .nrrd or .tif), which is read piece by piece, or crop it.",
         )
+
+
+def free_memory() -> float:
+    """Bytes of memory that may be taken."""
+    return float(psutil.virtual_memory().available) * _SHARE_OF_MEMORY
 
 
 def for_people(count: float) -> str:
