@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from importlib import import_module
 
 import dask.array as da
@@ -40,6 +41,16 @@ class TestPrepare:
             prepare(volume, how)
         with_free(monkeypatch, times * np.prod(SHAPE))
         prepare(volume, how)
+
+    def test_it_takes_no_more_than_the_result_and_a_sample(self):
+        """16-bit voxels become 32-bit ones; nothing of the size of the volume is held in double precision."""
+        values = np.random.default_rng(0).integers(0, 500, (1, 64, 256, 256)).astype(np.int16)
+        volume = Volume(values, Grid.from_spacing(values.shape[1:], (1, 1, 1)))
+        tracemalloc.start()
+        prepare(volume, Preparation())
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 8 * values.size
 
 
 class TestSlabs:

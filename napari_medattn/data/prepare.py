@@ -176,8 +176,14 @@ def normalise(values: NDArray[np.generic], how: Preparation) -> Float:
                 np.divide(channel, max(float(high - low), 1e-6), out=channel)
                 continue
             np.subtract(channel, channel.mean(dtype=np.float64), out=channel)
-            np.divide(channel, max(float(channel.std(dtype=np.float64)), 1e-6), out=channel)
+            np.divide(channel, max(_spread(channel), 1e-6), out=channel)
     return result
+
+
+def _spread(values: Float) -> float:
+    """Standard deviation of (Z, Y, X) values whose mean is near 0, in double precision without a copy in it."""
+    square = np.einsum("zyx,zyx->z", values, values, dtype=np.float64).sum() / values.size
+    return float(np.sqrt(max(square - values.mean(dtype=np.float64) ** 2, 0.0)))
 
 
 def with_neighbours(values: Float, count: int) -> Float:
