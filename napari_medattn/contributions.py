@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +10,14 @@ import numpy as np
 
 from napari_medattn.layerdata import KEY, LayerData, class_names_of, labels_source, volume_to_layer
 from napari_medattn.store.journal import Journal
+from napari_medattn.store.mask_record import edited_since, is_record, record_beside, record_path, write_record
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_medattn.data.dicom import Series
+
+_READ = "record_of_file"  # what lay beside a mask when it was read
 
 PathOrPaths = str | Sequence[str]
 
@@ -36,7 +39,7 @@ def read_layers(path: PathOrPaths) -> list[LayerData]:
 
     paths = _paths(path)
     if not all(find_format(one) is DICOM for one in paths) or (len(paths) == 1 and not paths[0].is_dir()):
-        return [volume_to_layer(read_volume(one)) for one in paths]
+        return [_told(volume_to_layer(read_volume(one)), one) for one in paths]
     from napari_medattn.data.dicom import list_series, read_series, series_of
 
     if all(one.is_file() for one in paths):
@@ -130,8 +133,30 @@ def _image_of(viewer: Viewer) -> Any:
     return layer
 
 
+def _told(layer: LayerData, path: Path) -> LayerData:
+    """A mask's layer with the record that lies beside its file, if one does."""
+    data, kwargs, kind = layer
+    found = record_beside(path) if kind == "labels" else None
+    if found is not None:
+        kwargs["metadata"][KEY][_READ] = found
+    return data, kwargs, kind
+
+
+def record_of(attributes: Mapping[str, Any], size: int) -> dict[str, Any] | None:
+    """The record of a labels layer, with the share of its voxels that a person edited; None for one that no run made.
+
+    Args:
+        attributes: The layer's attributes; the edits in its metadata count.
+        size: Number of its voxels.
+    """
+    meta = attributes.get("metadata", {}).get(KEY, {})
+    found = next((one for one in (meta.get("record"), meta.get(_READ)) if one and is_record(one)), None)
+    edits = meta.get("edits")
+    return None if found is None else edited_since(found, 0 if edits is None else edits.edited_count, size)
+
+
 def write_mask(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
-    """Save a labels layer with the exact geometry of the scan that it lies on."""
+    """Save a labels layer with the exact geometry of the scan that it lies on, and beside it how it was made."""
     from napari_medattn.data import write_labels
 
     labels = np.asarray(data)
@@ -139,7 +164,12 @@ def write_mask(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     recorder = getattr(attributes.get("metadata", {}).get(KEY, {}).get("edits"), "recorder", None)
     if isinstance(recorder, Journal):
         recorder.saving()
-    write_labels(path, labels, labels_source(labels, attributes), class_names_of(attributes))
+    source, names = labels_source(labels, attributes), class_names_of(attributes)
+    write_labels(path, labels, source, names)
+    record, beside = record_of(attributes, labels.size), record_path(Path(path))
+    # A file of that name that is not ours, such as a sidecar of the scanner's, is left alone.
+    if record is not None and (not beside.exists() or record_beside(Path(path)) is not None):
+        write_record(Path(path), record, labels, names, source.grid)
     if isinstance(recorder, Journal):
         recorder.saved()
     return [path]

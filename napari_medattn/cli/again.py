@@ -29,9 +29,9 @@ def make_again(
     from napari_medattn.data import read_volume, write_labels
     from napari_medattn.files import make_folder
     from napari_medattn.inference import segment_steps
-    from napari_medattn.inference.case_file import read_record
     from napari_medattn.inference.frames import split_frames
     from napari_medattn.inference.record import run_again
+    from napari_medattn.store.mask_record import read_record
 
     record = read_record(record_file)
     arguments = run_again(record)

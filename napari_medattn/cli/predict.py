@@ -115,7 +115,7 @@ def choose_targets(images: list[Path], out: Path | None) -> list[Path]:
 
 def check_targets(images: list[Path], targets: list[Path], overwrite: bool) -> None:
     """No mask may take the place of a scan, of another mask, or unasked of one that is there."""
-    from napari_medattn.inference.case_file import record_path
+    from napari_medattn.store.mask_record import record_path
 
     scans, records = {image.resolve() for image in images}, [record_path(target) for target in targets]
     for number, target in enumerate(targets):

@@ -14,15 +14,14 @@ from napari_medattn.data import Volume, read_volume, write_labels
 from napari_medattn.data.formats import VALUE_SUFFIXES, open_values, stem
 from napari_medattn.errors import InputError
 from napari_medattn.events import Progress
-from napari_medattn.files import atomic_write
 from napari_medattn.inference.frames import retold, split_frames
 from napari_medattn.inference.outputs import Measure
 from napari_medattn.inference.prediction import Prediction
 from napari_medattn.inference.predictor import Predictor
 from napari_medattn.inference.settings import RunSettings
 from napari_medattn.inference.volume_run import segment_steps
+from napari_medattn.store.mask_record import Record, read_record, record_path, write_record
 
-Record = dict[str, Any]
 Steps = Generator[Progress, None, list[Record]]
 
 
@@ -90,26 +89,6 @@ def frame_targets(target: Path, count: int) -> list[Path]:
     return [target.with_name(f"{name}_t{number:0{digits}d}{ending}") for number in range(count)]
 
 
-def record_path(mask: Path) -> Path:
-    """Where the record of a mask lies."""
-    return mask.with_name(f"{stem(mask)}.json")
-
-
-def read_record(path: Path) -> Record:
-    """Read a record.
-
-    Raises:
-        InputError: If there is none.
-    """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict):
-            raise TypeError("it holds no fields")
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path} is no record of a mask ({error}).", "Choose the JSON file beside a mask.") from error
-    return found
-
-
 def finished(image: Path, target: Path, predictor_hash: str, asked: Asked) -> list[Record] | None:
     """The records of masks that this very network made of this very file as asked, or None if one is missing."""
     wanted = {"asked": asked.to_record(), **_stamp(image), "weights_sha256": predictor_hash}
@@ -147,17 +126,8 @@ def _save(prediction: Prediction, target: Path, about: Mapping[str, Any]) -> Rec
             for plane in prediction.uncertainty:
                 put(np.ascontiguousarray(plane[None]))
     write_labels(target, prediction.labels, like=volume, class_names=prediction.class_names)
-    counts = np.bincount(prediction.labels.ravel(), minlength=len(prediction.class_names))
-    record = {
-        **prediction.record,
-        **about,
-        "mask": target.name,
-        "voxels": dict(zip(prediction.class_names, counts.tolist(), strict=False)),
-        "voxel_mm3": float(np.prod(volume.grid.spacing)) if volume.grid.units == "mm" else None,
-    }
-    with atomic_write(record_path(target)) as temporary:
-        temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return record
+    record = {**prediction.record, **about}
+    return write_record(target, record, prediction.labels, prediction.class_names, volume.grid)
 
 
 def _stamp(image: Path) -> Record:

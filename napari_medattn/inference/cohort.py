@@ -20,9 +20,10 @@ from napari_medattn.data.formats import SUFFIXES, mask_suffix, stem
 from napari_medattn.errors import InputError, MedAttnError
 from napari_medattn.events import Progress
 from napari_medattn.files import atomic_write, make_folder
-from napari_medattn.inference.case_file import Asked, finished, record_path, segment_file_steps
+from napari_medattn.inference.case_file import Asked, finished, segment_file_steps
 from napari_medattn.inference.frames import retold
 from napari_medattn.inference.predictor import Predictor
+from napari_medattn.store.mask_record import record_beside, record_path
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
@@ -102,6 +103,7 @@ def run_case_steps(case: Case, predictor: Predictor, asked: Asked) -> Generator[
     try:
         if (skipped := finished_before(case, predictor.card.weights_sha256, asked)) is not None:
             return skipped
+        _spare(case)
         make_folder(case.mask.parent)
         records = yield from segment_file_steps(case.image, case.mask, predictor, asked)
         return _result(case, "done", records)
@@ -155,6 +157,21 @@ def write_report(results: Iterable[CaseResult], cases: Sequence[Case], out: Path
         table.writerow([*found, " ".join(row.get("notes", ())), row.get("error", "")])
     with atomic_write(out / "report.csv") as path:
         path.write_text(text.getvalue(), encoding="utf-8", newline="")
+
+
+def _spare(case: Case) -> None:
+    """Leave a person's work alone.
+
+    Raises:
+        InputError: If the mask that would be replaced was edited by a person.
+    """
+    name = stem(case.mask)
+    for mask in (case.mask, *sorted(case.mask.parent.glob(f"{name}_t*{case.mask.name[len(name) :]}"))):
+        if (record_beside(mask) or {}).get("share_edited") and mask.exists():
+            raise InputError(
+                f"{mask.name} was made in another way and edited by a person: it is left as it is.",
+                "Move it elsewhere to have it made anew.",
+            )
 
 
 def _result(case: Case, status: Literal["done", "skipped"], records: Sequence[dict[str, Any]]) -> CaseResult:

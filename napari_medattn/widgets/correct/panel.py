@@ -10,7 +10,7 @@ from napari.layers import Labels
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFileDialog, QLabel, QWidget
 
-from napari_medattn.contributions import write_mask
+from napari_medattn.contributions import record_of, write_mask
 from napari_medattn.layerdata import KEY
 from napari_medattn.widgets.case import belongs
 from napari_medattn.widgets.correct.class_table import ClassTable
@@ -124,6 +124,8 @@ class CorrectPanel(QWidget):
         mask = self.session.case.mask
         labels = np.array(mask.data)
         meta = {key: value for key, value in mask.metadata.get(KEY, {}).items() if key != "edits"}
+        record = record_of({"metadata": mask.metadata}, labels.size)  # as it is now: painting goes on while it is saved
+        meta |= {"record": record} if record is not None else {}
         attributes = {"name": mask.name, "scale": mask.scale, "metadata": {KEY: meta}}
         saved = self.keeper.saving()
 
