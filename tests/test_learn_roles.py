@@ -5,8 +5,9 @@ import pytest
 
 from napari_medattn.data import Example
 from napari_medattn.data.phantom import phantom
+from napari_medattn.device import leaving_a_core
 from napari_medattn.store.examples import Entry, ExampleStore
-from napari_medattn.widgets.learn.lesson import MOST_EARLIER, Roles, learned_before, leaving_a_core
+from napari_medattn.widgets.learn.lesson import MOST_EARLIER, Roles, learned_before
 from napari_medattn.widgets.learn.teaching import Taught, leave_out, taught_cases
 from tests.learn_window import CLASSES, tiny_network
 

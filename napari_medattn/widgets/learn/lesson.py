@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_medattn.data import Example
+from napari_medattn.device import leaving_a_core
 from napari_medattn.errors import InputError, MedAttnError
 from napari_medattn.events import Progress
 from napari_medattn.layerdata import layer_place
@@ -149,19 +149,6 @@ def learned_before(checkpoint: Checkpoint) -> frozenset[str]:
         version = line.get(one.path)
         one = version.parent if version is not None else None
     return frozenset(names)
-
-
-@contextmanager
-def leaving_a_core() -> Iterator[None]:
-    """Compute with one thread less on this thread, so that the window keeps answering."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, before - 1))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _read_steps(store: ExampleStore, entries: Sequence[Entry]) -> Generator[Progress, None, list[Example]]:
