@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from napari_medattn.data import read_labels, write_labels
+from napari_medattn.data import read_labels, read_volume, write_labels
 from napari_medattn.store.mask_record import edited_since, record_beside, record_path
 from tests.test_cohort import folder, go, network, out  # noqa: F401 - fixtures
 
@@ -17,10 +17,9 @@ class TestCohort:
         """The first mask of a cohort, with a person's edits in it."""
         go(folder, out)
         mask = out / "a_mask.nii.gz"
-        volume = read_labels(mask)
-        labels = volume.labels()
+        labels = read_labels(mask).copy()
         labels[0] = 1
-        write_labels(mask, labels, like=volume)
+        write_labels(mask, labels, like=read_volume(mask))
         told = edited_since(record_beside(mask), labels[0].size, labels.size)
         record_path(mask).write_text(json.dumps(told))
         return mask

@@ -360,7 +360,7 @@ def test_maps_of_the_scan_that_was_segmented_are_brought_up_to_date(dock, viewer
 
 
 def test_a_second_uncertainty_takes_the_place_of_the_first(dock, viewer, qtbot):
-    dock.segment.uncertainty.value = True
+    dock.segment.more.uncertainty.setCurrentText("entropy")
     segment(dock, qtbot)
     segment(dock, qtbot)
     names = [layer.name for layer in viewer.layers]

@@ -130,6 +130,7 @@ def segment_steps(
         **describe_settings(settings, climb.attempt, climb.taken, None if box is None else where),
         "tiles": tiles,
         "tidy": tidied,
+        "uncertainty": measure,
         "image_sha256": slabs.sha256,
         "labels_sha256": hash_labels(outputs.labels),
         "share_edited": 0.0,

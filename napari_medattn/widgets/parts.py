@@ -11,6 +11,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
+    QDoubleSpinBox,
     QHBoxLayout,
     QLabel,
     QMessageBox,
@@ -51,6 +52,34 @@ def choice(name: str, tip: str, items: Mapping[str, Any] | None = None) -> QComb
     for text, data in (items or {}).items():
         made.addItem(text, data)
     return made
+
+
+def number(name: str, tip: str, span: tuple[float, float, float], first: float) -> QDoubleSpinBox:
+    """A box for a number, with an accessible name, that scrolling the dock does not change.
+
+    Args:
+        name: What it is.
+        tip: What it changes.
+        span: Lowest, highest, and the step of its arrows.
+        first: What it shows at first.
+    """
+    low, high, step = span
+    made = QDoubleSpinBox()
+    made.setDecimals(2)
+    made.setRange(low, high)
+    made.setSingleStep(step)
+    made.setValue(first)
+    made.setAccessibleName(name)
+    made.setToolTip(tip)
+    made.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    return made
+
+
+def select(box: QComboBox, data: Any) -> None:
+    """Choose the entry with this data, if there is one."""
+    found = [place for place in range(box.count()) if box.itemData(place) == data]
+    if found:
+        box.setCurrentIndex(found[0])
 
 
 def row(*widgets: QWidget, stretch: int | None = None) -> QWidget:

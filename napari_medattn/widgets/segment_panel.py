@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from magicgui.widgets import CheckBox, Container, FloatSlider, LineEdit
+from magicgui.widgets import CheckBox
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import QApplication, QWidget
 
+from napari_medattn.device import leaving_a_core
 from napari_medattn.errors import InputError
 from napari_medattn.events import for_people
 from napari_medattn.layerdata import layer_to_volume
 from napari_medattn.widgets.case import Case
 from napari_medattn.widgets.jobs import Job, Jobs, Steps
 from napari_medattn.widgets.parts import MessageLine, ProgressLine, Section, button, choice, column, row
+from napari_medattn.widgets.segment_more import SegmentMore
 from napari_medattn.widgets.segment_where import REGION, SLICE, VOLUME, segment_box
 from napari_medattn.widgets.session import Session
 
@@ -50,16 +52,8 @@ class SegmentPanel(QWidget):
         self.where = choice(
             "where to segment", _WHERE_TIP, {"volume": VOLUME, "slice in view": SLICE, "region": REGION}
         )
-        self.uncertainty = CheckBox(value=False, text="show uncertainty")
-        self.uncertainty.tooltip = "Add a layer with the entropy of the class probabilities, 0..1."
-        self.overlap = FloatSlider(value=0.25, min=0.0, max=0.75, step=0.05, label="tile overlap")
-        self.overlap.tooltip = "More overlap hides seams better and takes longer."
-        self.flips = LineEdit(value="", label="mirrored along")
-        self.flips.tooltip = "Letters of the axes (x, y, z): the mean over mirrored copies is surer and takes longer."
-        self.tidy = LineEdit(value="", label="tidy up")
-        self.tidy.tooltip = "What to do to the mask, in this order: largest small:50 holes smooth:1 (sizes in mm)."
-        widgets = [self.uncertainty, self.overlap, self.flips, self.tidy]
-        self.more: Container = Container(widgets=widgets, labels=True)
+        self.more = SegmentMore()
+        self.more_section = Section("more", self.more, open_=False)
         self.run = button("Segment", "Run the network and show the mask, as one undo step (Alt+S).")
         self.stop = button("Cancel", "Stop after the tile at hand; nothing is changed.", enabled=False)
         self.progress, self.message = ProgressLine(), MessageLine()
@@ -69,7 +63,7 @@ class SegmentPanel(QWidget):
             row(self.run, self.stop, stretch=0),
             self.progress,
             self.message,
-            Section("more", self.more.native, open_=False),
+            self.more_section,
         )
         self.run.clicked.connect(self.start)
         self.stop.clicked.connect(self.cancel)
@@ -98,8 +92,7 @@ class SegmentPanel(QWidget):
         if case is None or checkpoint is None or self.running:
             return
         loaded, device = self.session.predictor, self.session.device
-        uncertainty, tidy = bool(self.uncertainty.value), str(self.tidy.value).split()
-        overlap, flips = float(self.overlap.value), str(self.flips.value).strip().lower()
+        more = self.more.chosen()
         try:
             box = segment_box(case, self.where.currentData())
         except InputError as error:
@@ -107,21 +100,14 @@ class SegmentPanel(QWidget):
             return
 
         def steps() -> Steps:
-            from napari_medattn.inference import Predictor, RunSettings, segment_steps
+            from napari_medattn.inference import Predictor, segment_steps
 
             predictor = loaded or Predictor.load(checkpoint, device)
             volume = layer_to_volume(case.image)
             # Gates are small and come along; maps of many heads, or of a part, are made when somebody asks for one.
             gates = [site.key for site in predictor.sites.values() if site.kind == "gate" and box is None]
-            prediction = yield from segment_steps(
-                volume,
-                predictor,
-                attention=gates,
-                uncertainty=uncertainty,
-                box=box,
-                tidy=tidy,
-                settings=RunSettings(overlap, flips),
-            )
+            with leaving_a_core():
+                prediction = yield from segment_steps(volume, predictor, attention=gates, box=box, **more.arguments())
             return prediction, predictor
 
         self._case = case

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from napari.settings import get_plugin_settings
 from qtpy.QtCore import QSignalBlocker, Qt
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QDoubleSpinBox, QFormLayout, QLabel, QVBoxLayout, QWidget
 
-from napari_medattn.widgets.parts import Section, choice
+from napari_medattn.widgets.parts import Section, choice, number, select
+from napari_medattn.widgets.remembered import remember, remembered
 
 if TYPE_CHECKING:
     from napari_medattn.learning.methods import Method
 
-PLUGIN = "napari-medattn"
 AUTOMATIC = -1.0  # of untouched voxels: as much as suits the corrections
 _TIMES = {"automatic": 0.0, "15 s": 15.0, "30 s": 30.0, "1 min": 60.0, "3 min": 180.0, "10 min": 600.0}
 
@@ -28,19 +27,19 @@ class Choices(QWidget):
         self.time = choice(
             "time", "How long to learn, preparing and scoring included; automatic is what suits the device.", _TIMES
         )
-        self.rehearsal = _number(
+        self.rehearsal = number(
             "rehearsal",
             "Share of what is looked at that comes from cases learned earlier, against forgetting them: 0 to 1.",
             (0.0, 1.0, 0.05),
             0.3,
         )
-        self.anchor = _number(
+        self.anchor = number(
             "hold to parent",
             "Pull of all weights towards those that learning starts from, against forgetting: 0 is none.",
             (0.0, 100.0, 0.05),
             0.1,
         )
-        self.opinion = _number(
+        self.opinion = number(
             "untouched voxels",
             "How much voxels that nobody corrected are held to what the network says of them: 0 is not at all; "
             "automatic is more where only what was wrong is corrected.",
@@ -67,19 +66,16 @@ class Choices(QWidget):
         layout.addWidget(self.say)
         layout.addWidget(self.more)
         self.recall()
-        self.method.currentIndexChanged.connect(lambda _: self._keep("method", self.method.currentData()))
+        self.method.currentIndexChanged.connect(lambda _: remember("learn", "method", self.method.currentData()))
         self.method.currentIndexChanged.connect(self._say_method)
-        self.time.currentIndexChanged.connect(lambda _: self._keep("seconds", self.time.currentData()))
+        self.time.currentIndexChanged.connect(lambda _: remember("learn", "seconds", self.time.currentData()))
         for name, box in self._numbers.items():
             box.valueChanged.connect(self._keeper(name))
 
     @property
     def settings(self) -> Any:
         """What napari remembers for us, in its Preferences too; None where napari does not know the plugin."""
-        try:
-            return get_plugin_settings(PLUGIN).learn
-        except KeyError:
-            return None
+        return remembered("learn")
 
     def recall(self) -> None:
         """Choose what was chosen last."""
@@ -90,9 +86,9 @@ class Choices(QWidget):
             with QSignalBlocker(box):
                 box.setValue(getattr(kept, name))
         with QSignalBlocker(self.time):
-            _select(self.time, kept.seconds)
+            select(self.time, kept.seconds)
         with QSignalBlocker(self.method):
-            _select(self.method, kept.method)
+            select(self.method, kept.method)
 
     def offer(self, methods: Mapping[str, Method]) -> None:
         """Fill in the methods that there are, once that is known."""
@@ -103,7 +99,7 @@ class Choices(QWidget):
             for place, method in enumerate(methods.values()):
                 self.method.addItem(method.title, method.name)
                 self.method.setItemData(place, method.sentence, Qt.ItemDataRole.ToolTipRole)
-            _select(self.method, chosen)
+            select(self.method, chosen)
         self._say_method()
 
     def plan(self) -> dict[str, Any]:
@@ -127,29 +123,4 @@ class Choices(QWidget):
         self.say.setVisible(bool(sentence))
 
     def _keeper(self, name: str) -> Callable[[float], None]:
-        return lambda value: self._keep(name, value)
-
-    def _keep(self, name: str, value: Any) -> None:
-        kept = self.settings
-        if kept is not None and value is not None:
-            setattr(kept, name, value)
-
-
-def _number(name: str, tip: str, span: tuple[float, float, float], first: float) -> QDoubleSpinBox:
-    low, high, step = span
-    box = QDoubleSpinBox()
-    box.setDecimals(2)
-    box.setRange(low, high)
-    box.setSingleStep(step)
-    box.setValue(first)
-    box.setAccessibleName(name)
-    box.setToolTip(tip)
-    box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)  # so that scrolling the dock changes nothing
-    return box
-
-
-def _select(box: QComboBox, data: Any) -> None:
-    """Choose the entry with this data, if there is one."""
-    found = [place for place in range(box.count()) if box.itemData(place) == data]
-    if found:
-        box.setCurrentIndex(found[0])
+        return lambda value: remember("learn", name, value)
