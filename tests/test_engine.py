@@ -160,7 +160,7 @@ class TestSeams:
 
 
 class TestResampling:
-    @pytest.mark.parametrize("spacing", [(2.0, 2.0, 2.0), (0.7, 1.3, 1.0)])
+    @pytest.mark.parametrize("spacing", [(2.0, 2.0, 2.0), (0.7, 1.3, 1.0), (0.37, 1.0, 1.0), (0.29, 0.4, 1.0)])
     def test_slice_by_slice_is_as_restored_as_a_whole(self, spacing):
         from napari_medattn.data import prepare
 

@@ -106,7 +106,7 @@ class Outputs:
         span = slice(self._held_from, have)
         found = apply(rows[begun:count, span], self._held, 1)
         if count < rows.shape[0]:
-            keep = used(rows[count : count + 1])[0]
+            keep = min(used(rows[count : count + 1])[0], have)  # thick slices pass over some prepared ones
             self._held, self._held_from = self._held[:, keep - self._held_from :].copy(), keep
         return self._write(self._done, torch.from_numpy(np.ascontiguousarray(found, dtype=np.float32)))
 
