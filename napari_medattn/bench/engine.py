@@ -98,7 +98,7 @@ def _memory(quick: bool) -> Steps:
         )
     for name, what in (
         ("ct", f"3-D Attention U-Net / {LIGHTEST}"),
-        ("ct-paper", "the paper's own width, stopped in the second of six layers of tiles"),
+        ("ct-paper", "the paper's own width, stopped in the second of six layers of tiles, all of the mask counted in"),
     ):
         if found.get(name) is not None:
             volumes = float(found[name] or 0) * 2**20 / (4 * math.prod(CT))

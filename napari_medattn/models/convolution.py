@@ -61,8 +61,11 @@ class UpBlock(nn.Module):
 
     def forward(self, skip: Tensor, deep: Tensor) -> Tensor:
         """(B, S, spatial) and (B, D, coarser spatial) -> (B, S, spatial)."""
-        deep = resize(deep, tuple(skip.shape[2:]), self.align_corners)
-        return self.block(torch.cat([skip, deep], dim=1))  # type: ignore[no-any-return]
+        return self.block(self.joined(skip, deep))  # type: ignore[no-any-return]
+
+    def joined(self, skip: Tensor, deep: Tensor) -> Tensor:
+        """(B, S, spatial) and (B, D, coarser spatial) -> (B, S + D, spatial), what `block` convolves."""
+        return torch.cat([skip, resize(deep, tuple(skip.shape[2:]), self.align_corners)], dim=1)
 
 
 def initialise(module: nn.Module) -> None:

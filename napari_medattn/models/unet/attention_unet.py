@@ -173,11 +173,14 @@ class AttentionUNet(nn.Module):
         gating = self.gating_signal(x) if self.gates_per_skip else x
         logits = []
         for stage in (4, 3, 2, 1):
-            skip = skips[stage - 1]
+            skip = skips.pop()
             if self.gates_per_skip and stage > 1:
                 skip = self.get_submodule(f"skip{stage}")(skip, gating)
             # The first gate sees the bottleneck's gating signal, the decoder itself goes on from the bottleneck.
-            x = gating = self.get_submodule(f"decode{stage}")(skip, x)
+            decode: Any = self.get_submodule(f"decode{stage}")
+            # In pieces and under one name, so that neither part of what is joined is held while it is convolved.
+            x = skip = gating = decode.joined(skip, x)
+            x = skip = gating = decode.block(x)
             logits.append(self.get_submodule(f"head{stage}")(x))
         if self.fuse is None:
             return sum(logits[1:], logits[0])  # type: ignore[no-any-return]
