@@ -107,6 +107,13 @@ class TestOurselves:
         write_labels(tmp_path / "m.dcm", drawn()[:1], like=scan)
         np.testing.assert_array_equal(read_labels(tmp_path / "m.dcm", like=scan), drawn()[:1])
 
+    def test_facts_about_the_patient_that_may_be_empty_may_be_missing(self, tmp_path):
+        left_out = dict.fromkeys(("PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "AccessionNumber"))
+        left_out |= dict.fromkeys(("PatientName", "PatientID", "ReferringPhysicianName", "StudyID"))
+        scan = read_volume(save_series(tmp_path / "s", voxels(), **left_out))
+        write_labels(tmp_path / "m.dcm", drawn(), like=scan)
+        np.testing.assert_array_equal(read_labels(tmp_path / "m.dcm", like=scan), drawn())
+
     def test_several_times_share_one_mask(self, tmp_path):
         for time in (1, 2):
             save_series(tmp_path / f"s/{time}", voxels(seed=time), TemporalPositionIdentifier=time)

@@ -21,6 +21,19 @@ from napari_medattn.errors import SaveError
 from napari_medattn.palette import class_colour
 
 _MOST_SEGMENTS = 255
+# Attributes of patient and study that the standard wants there, if only empty (type 2: PS3.3 C.7.1.1, C.7.2.1), and that
+# files often leave out.
+_MAY_BE_EMPTY = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "StudyID",
+)
 _ELSE = "Save it as .nii.gz or .nrrd."
 
 
@@ -37,6 +50,9 @@ def write_labels(path: Path, labels: NDArray[np.generic], like: Volume, class_na
     for header in files.values():
         if "FrameOfReferenceUID" not in header:
             raise SaveError(f"The series of {like.name} does not say where it lies in the patient.", _ELSE)
+        for name in _MAY_BE_EMPTY:
+            if name not in header:
+                setattr(header, name, None)
     quiet()
     try:
         made = _segmentation(list(files.values()), _in_file_order(files, frames), largest, class_names)
