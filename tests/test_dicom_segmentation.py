@@ -114,6 +114,11 @@ class TestOurselves:
         write_labels(tmp_path / "m.dcm", drawn(), like=scan)
         np.testing.assert_array_equal(read_labels(tmp_path / "m.dcm", like=scan), drawn())
 
+    def test_an_empty_character_set(self, tmp_path):
+        scan = read_volume(save_series(tmp_path / "s", voxels(), SpecificCharacterSet=""))
+        write_labels(tmp_path / "m.dcm", drawn(), like=scan)
+        np.testing.assert_array_equal(read_labels(tmp_path / "m.dcm", like=scan), drawn())
+
     def test_several_times_share_one_mask(self, tmp_path):
         for time in (1, 2):
             save_series(tmp_path / f"s/{time}", voxels(seed=time), TemporalPositionIdentifier=time)

@@ -50,9 +50,7 @@ def write_labels(path: Path, labels: NDArray[np.generic], like: Volume, class_na
     for header in files.values():
         if "FrameOfReferenceUID" not in header:
             raise SaveError(f"The series of {like.name} does not say where it lies in the patient.", _ELSE)
-        for name in _MAY_BE_EMPTY:
-            if name not in header:
-                setattr(header, name, None)
+        _fill_in(header)
     quiet()
     try:
         made = _segmentation(list(files.values()), _in_file_order(files, frames), largest, class_names)
@@ -62,6 +60,15 @@ def write_labels(path: Path, labels: NDArray[np.generic], like: Volume, class_na
             f"The mask of {like.name} cannot be stored as a DICOM segmentation ({type(error).__name__}).", _ELSE
         ) from None
     made.save_as(path)
+
+
+def _fill_in(header: Any) -> None:
+    """What highdicom takes for granted and files leave out, in a header that is only held in memory."""
+    for name in _MAY_BE_EMPTY:
+        if name not in header:
+            setattr(header, name, None)
+    if "SpecificCharacterSet" in header and not header.SpecificCharacterSet:
+        del header.SpecificCharacterSet  # empty is the default, which leaving it out says as well
 
 
 def _in_file_order(files: dict[Path, Any], frames: list[tuple[FrameRef, NDArray[Any]]]) -> NDArray[np.uint8]:
