@@ -21,8 +21,7 @@ from napari_medattn.errors import SaveError
 from napari_medattn.palette import class_colour
 
 _MOST_SEGMENTS = 255
-# Attributes of patient and study that the standard wants there, if only empty (type 2: PS3.3 C.7.1.1, C.7.2.1), and that
-# files often leave out.
+# Attributes of patient and study that the standard wants there, if only empty (type 2: PS3.3 C.7.1.1, C.7.2.1).
 _MAY_BE_EMPTY = (
     "PatientName",
     "PatientID",
