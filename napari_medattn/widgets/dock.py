@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from napari.viewer import Viewer
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import QEvent, QSize, Qt
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_medattn.widgets.correct.panel import CorrectPanel
@@ -18,6 +18,8 @@ from napari_medattn.widgets.look.panel import LookPanel
 from napari_medattn.widgets.parts import Section
 from napari_medattn.widgets.segment_panel import SegmentPanel
 from napari_medattn.widgets.session import Session
+
+_NARROWEST, _WIDTH = 350, 400  # pixels
 
 
 class AttentionDock(QWidget):
@@ -59,7 +61,7 @@ class AttentionDock(QWidget):
         layout.setSpacing(0)
         layout.addWidget(self.header)
         layout.addWidget(scroll, 1)
-        self.setMinimumWidth(350)
+        self.setMinimumWidth(_NARROWEST)
 
         self.segment.segmented.connect(self.look.refresh_maps)
         self.learn.wants_attention.connect(lambda: scroll.ensureWidgetVisible(self.learn))
@@ -91,6 +93,10 @@ class AttentionDock(QWidget):
         )
         self.destroyed.connect(self._leave)
         self._load()
+
+    def sizeHint(self) -> QSize:
+        """As wide as the work needs, however long the words of the header are."""
+        return QSize(_WIDTH, super().sizeHint().height())
 
     def event(self, event: QEvent) -> bool:
         """Leave as soon as napari takes the widget out of its window, which may be long before it is destroyed."""
