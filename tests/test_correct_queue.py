@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from napari_medattn.correct.queue import REASONS, Evidence, Weights, evidence_steps, rank
 from napari_medattn.data.phantom import phantom
@@ -155,7 +156,7 @@ class TestEvidence:
         assert 0 < found.disagreement.max() <= 1 + 1e-5
 
     def test_a_symmetric_network_never_disagrees(self, predictor, volume, monkeypatch):
-        monkeypatch.setattr(predictor, "run", _brightness_only)
+        monkeypatch.setattr(predictor, "forward", _brightness_only)
         found = run_to_end(evidence_steps(volume, predictor, flips=(2,)))
         assert found.disagreement.max() < 1e-5
 
@@ -168,8 +169,8 @@ class TestEvidence:
         assert run_to_end(evidence_steps(volume, predictor, uncertainty=known)).uncertainty is known
 
     def test_it_can_be_left_between_steps(self, predictor, volume, monkeypatch):
-        passes, run = [], predictor.run
-        monkeypatch.setattr(predictor, "run", lambda *given, **named: passes.append(given) or run(*given, **named))
+        passes, run = [], predictor.forward
+        monkeypatch.setattr(predictor, "forward", lambda *given, **named: passes.append(given) or run(*given, **named))
         run_to_end(evidence_steps(volume, predictor, flips=(2,)))
         whole = len(passes)
         passes.clear()
@@ -185,6 +186,6 @@ class TestEvidence:
 
 def _brightness_only(tiles, sites=()):
     """A network that looks at each voxel by itself."""
-    likely = 1 / (1 + np.exp(-tiles[:, :1]))
+    likely = tiles[:, :1].sigmoid()
     rest = (1 - likely) / 2
-    return np.concatenate([likely, rest, rest], axis=1).astype(np.float32), {}
+    return torch.cat([likely, rest, rest], dim=1), {}

@@ -68,9 +68,9 @@ class TestView:
     def test_it_does_not_jump_while_the_place_is_in_view(self, ready, viewer, qtbot):
         find(ready, qtbot)
         mask_of(ready).corner_pixels = np.array([[0, 0, 0], [31, 47, 47]])  # what the window shows
-        centre = viewer.camera.center
+        centre = viewer.scene.camera.center
         ready.correct.review.next()
-        assert viewer.camera.center == centre
+        assert viewer.scene.camera.center == centre
 
     @pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 0, 1)])
     def test_a_place_outside_of_the_view_is_brought_to_its_middle(self, ready, viewer, qtbot, order):
@@ -79,7 +79,7 @@ class TestView:
         mask_of(ready).corner_pixels = np.zeros((2, 3), int)  # what the window shows
         review.next()
         middle = mask_of(ready).data_to_world([(side.start + side.stop - 1) / 2 for side in review.place.box])
-        np.testing.assert_allclose(viewer.camera.center[1:], [middle[axis] for axis in order[1:]])
+        np.testing.assert_allclose(viewer.scene.camera.center[1:], [middle[axis] for axis in order[1:]])
 
     def test_a_2d_image_says_why_there_is_no_queue(self, viewer, qtbot):
         viewer.add_image(np.random.default_rng(0).random((64, 64)).astype(np.float32), name="slice")

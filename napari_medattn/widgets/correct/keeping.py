@@ -63,6 +63,7 @@ class Keeper:
         self.session, self.jobs = session, jobs
         self._cases: dict[Case, _Kept] = {}
         self._open: list[tuple[Labels, Journal, EditLog]] = []
+        self._returning: EditLog | None = None  # of the mask that is being brought back, not yet a case's own
         self._timer = QTimer()
         self._timer.setInterval(_LOOK_MS)
         self._timer.timeout.connect(self._look_after)
@@ -204,7 +205,9 @@ class Keeper:
             if self._cases.get(case) is not known:
                 return
             known.scan, known.offers = found
-            if known.before not in (None, known.scan):
+            # Once: whoever asks again must not part the masks from the journals that they have by then.
+            before, known.before = known.before, None
+            if before not in (None, known.scan):
                 self._part(case)
             self._keep(case)
             self.changed.emit()
@@ -216,7 +219,7 @@ class Keeper:
         known = self._cases.get(case)
         if known is None:
             return
-        for kept in [kept for kept in self._open if any(kept[0] is mask for mask, _ in case.masks.values())]:
+        for kept in [kept for kept in self._open if any(kept[0] == mask for mask, _ in case.masks.values())]:
             if _lies_on(kept[0], case):
                 self._open.remove(kept)
                 _flush(kept[0])
@@ -324,7 +327,11 @@ class Keeper:
         """Let go of journals whose mask is gone; their work is offered back."""
         layers = self.session.viewer.layers
         logs = [watch.log for case in self._cases for _, watch in case.masks.values()]
-        gone = [kept for kept in self._open if kept[0] not in layers or not any(kept[2] is log for log in logs)]
+        gone = [
+            kept
+            for kept in self._open
+            if kept[2] is not self._returning and (kept[0] not in layers or not any(kept[2] is log for log in logs))
+        ]
         for kept in gone:
             self._open.remove(kept)
             _flush(kept[0])
@@ -364,13 +371,19 @@ class Keeper:
         record = {**header.made_by, "image": case.image.name}
         data, kwargs, _ = labels_to_layer(found.labels, names, case.image, record)
         kwargs["metadata"][KEY]["edits"] = found.log
-        layer = self.session.viewer.add_labels(data, **kwargs)
+        layer = Labels(data, **kwargs)
         layer.contour = 1
-        if found.classes:
-            Classes(layer).take(found.classes)
+        # The log has its journal before anybody sees the layer, else it would be given another one.
         journal.resume(found.log, found.end)
         self._open.append((layer, journal, found.log))
-        case.adopt(layer)
+        self._returning = found.log
+        try:
+            self.session.viewer.add_layer(layer)
+            if found.classes:
+                Classes(layer).take(found.classes)
+            case.adopt(layer)
+        finally:
+            self._returning = None
         lost = " What was being written when it ended is lost." if found.torn else ""
         self.said.emit(f"Brought back: {describe(offer)}.{lost}")
         self.changed.emit()

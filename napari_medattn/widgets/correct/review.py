@@ -82,7 +82,7 @@ class Review(QWidget):
         """Forget the queue of another mask, and enable what can be used."""
         case = self.session.case
         mask = case.mask if case is not None else None
-        if case is not self._case or mask is not self._mask:
+        if case is not self._case or mask != self._mask:
             self._stop()
             if case is not self._case and case is not None:
                 case.image_swapped.connect(self._forget, unique=True)
@@ -292,7 +292,7 @@ class Review(QWidget):
         viewer.dims.set_point(axis, float(world[axis]))
         turned = before != (viewer.dims.ndisplay, viewer.dims.order)
         if turned or not _in_window(mask, place, [n - ahead for n in viewer.dims.displayed]):
-            viewer.camera.center = (0.0, *(float(world[n]) for n in viewer.dims.displayed))
+            viewer.scene.camera.center = (0.0, *(float(world[n]) for n in viewer.dims.displayed))
         viewer.layers.selection.active = mask
         if self.framed.isChecked():
             self.mark.show(case, place)
