@@ -77,11 +77,11 @@ def default_seconds(card: Card, device: torch.device) -> float:
 
 def own_recipe(card: Card) -> Recipe:
     """The recipe that a network was trained with first: its card's, else its variant's, else its paper's."""
-    told = card.training.get("own_recipe") or card.training.get("config", {}).get("recipe")
-    if isinstance(told, Mapping) and not card.parent:
+    told = card.training.get("own_recipe")
+    if not told and not card.parent:
+        told = card.training.get("config", {}).get("recipe")
+    if isinstance(told, Mapping):
         return _recipe(told)
-    if isinstance(card.training.get("own_recipe"), Mapping):
-        return _recipe(card.training["own_recipe"])
     spec = get_spec(card.network)
     for variant in spec.variants.values():
         if all(card.arguments.get(name) == value for name, value in variant.options.items()):

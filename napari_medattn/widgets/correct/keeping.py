@@ -205,9 +205,7 @@ class Keeper:
             if self._cases.get(case) is not known:
                 return
             known.scan, known.offers = found
-            # Once: whoever asks again must not part the masks from the journals that they have by then.
-            before, known.before = known.before, None
-            if before not in (None, known.scan):
+            if known.before not in (None, known.scan):
                 self._part(case)
             self._keep(case)
             self.changed.emit()
