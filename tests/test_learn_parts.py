@@ -27,7 +27,8 @@ from napari_medattn.learning.keep import judge
 from napari_medattn.learning.ladder import Room, next_rung
 from napari_medattn.learning.last_good import LastGood
 from napari_medattn.learning.methods import METHODS, check_method, decoder_parameters, learning_parameters
-from napari_medattn.learning.plan import own_recipe, tuning_recipe
+from napari_medattn.learning.own import own_recipe
+from napari_medattn.learning.plan import tuning_recipe
 from napari_medattn.learning.rehearsal import RehearsalSampler
 from napari_medattn.learning.scoring import Reference, Scores, hd95
 from napari_medattn.models import Recipe, create_model, get_spec, list_models
@@ -63,7 +64,7 @@ def lesson(model, method="whole", *, steps=3, pull=0.0, cases=None, rate=1e-2, b
     )
     stride = (1, *model.stride)
     room = Room(batch, (1, 32, 32), CPU)
-    return Lesson(cases or [case()], [], 0.0, method, pull, config, room, stride, 2)
+    return Lesson(cases or [case()], [], 0.0, method, pull, config, STILL, room, stride, 2)
 
 
 def run(model, plan: Lesson, **options) -> list:
@@ -218,17 +219,19 @@ class TestAnchor:
 class TestRehearsal:
     @given(st.floats(0, 1), st.integers(1, 60))
     def test_the_share_is_kept_to_the_patch(self, share, count):
-        sampler = RehearsalSampler([case("new")], [case("old")] * 2, share, (1, 16, 16), 2, STILL, 0)
+        sampler = RehearsalSampler([case("new")], [case("old")] * 2, share, (1, 16, 16), 2, STILL, STILL, 0)
         drawn = [sampler.cases[sampler._case_of(n)].name for n in range(count)]
         assert abs(drawn.count("old") - share * count) < 1
 
     def test_every_earlier_case_has_its_turn(self):
-        sampler = RehearsalSampler([case("new")], [case(str(n)) for n in range(4)], 0.5, (1, 16, 16), 2, STILL, 0)
+        sampler = RehearsalSampler(
+            [case("new")], [case(str(n)) for n in range(4)], 0.5, (1, 16, 16), 2, STILL, STILL, 0
+        )
         drawn = [sampler.cases[sampler._case_of(n)].name for n in range(8)]
         assert sorted(drawn) == ["0", "1", "2", "3", *["new"] * 4]
 
     def test_without_anything_earlier_all_is_new(self):
-        sampler = RehearsalSampler([case("new")], [], 0.9, (1, 16, 16), 2, STILL, 0)
+        sampler = RehearsalSampler([case("new")], [], 0.9, (1, 16, 16), 2, STILL, STILL, 0)
         assert {sampler._case_of(n) for n in range(5)} == {0}
 
 

@@ -17,14 +17,14 @@ from tests import parity_adapter
 
 GATES = ["gridatt2d_concat", "gridatt2d_residual", "gridatt3d_concat", "gridatt3d_concat_legacy_align"]
 NETWORKS = ["attunet3d_gridgating_64x64x6", "attunet3d_multi_48x32x32_n2", "attunet3d_single_32_debug"]
-NETWORKS += ["attunet3d_single_32_legacy_align", "attunet3d_single_32_residual", "attunet3d_single_48"]
+NETWORKS += ["attunet3d_single_32_legacy_align", "attunet3d_single_32_residual"]
 NETWORKS += ["unet3d_ct_dsv_32"]
 NETWORKS += ["medt_MedT_128", "medt_axialunet_64_n2", "medt_gated_128", "medt_logo_128"]
 NETWORKS += ["daeformer_64_heads2", "daeformer_96x128_n2", "msdual_128_n2"]
 # The same networks at larger sizes: half of the time of all goldens, so they run at night.
 LARGE = [
     pytest.param(name, marks=pytest.mark.nightly)
-    for name in ("medt_MedT_256_generalised", "daeformer_224", "msdual_256")
+    for name in ("attunet3d_single_48", "medt_MedT_256_generalised", "daeformer_224", "msdual_256")
 ]
 
 

@@ -83,6 +83,16 @@ class TestResampling:
         prepared = prepare(noise((6, 8, 10), grid), Preparation(spacing=(1.0, 1.0, 1.0)))
         assert prepared.array.shape == (1, 30, 6, 8)
 
+    def test_an_axis_of_zero_stays_as_it_is_stored(self):
+        volume = noise((6, 8, 10), Grid.from_spacing((6, 8, 10), (7.0, 1.0, 1.0)))
+        how = Preparation(spacing=(1.0, 2.0, 2.0)).in_plane()
+        assert prepare(volume, how).array.shape == (1, 6, 4, 5)
+
+    @pytest.mark.parametrize("spacing", [(1.0, -1.0, 1.0), (1.0, float("nan"), 1.0)])
+    def test_a_voxel_without_a_size_is_refused(self, spacing):
+        with pytest.raises(InputError, match="No voxel is"):
+            Preparation(spacing=spacing)
+
     def test_a_spacing_within_two_percent_is_left_alone(self):
         volume = noise((50, 5, 5), Grid.from_spacing((50, 5, 5), (1.01, 1.0, 1.0)))
         assert prepare(volume, Preparation(spacing=(1.0, 1.0, 1.0))).array.shape == (1, 50, 5, 5)

@@ -121,11 +121,11 @@ class TestPatches:
         assert drawn == [1.0] * 8
 
     def test_a_scan_smaller_than_the_patch_counts_nothing_outside_itself(self):
-        _, _, weights = sampler(case((1, 10, 12))).batch(1)
+        _, _, weights, _ = sampler(case((1, 10, 12))).batch(1)
         assert weights.sum() == 120
 
     def test_image_and_labels_stay_together(self):
-        image, labels, _ = sampler(augmentation=replace(NO_CHANGE, flip_axes=(-1,))).batch(8)
+        image, labels, *_ = sampler(augmentation=replace(NO_CHANGE, flip_axes=(-1,))).batch(8)
         torch.testing.assert_close((image[:, 0] > 0).long(), labels)
 
     def test_one_seed_gives_one_sequence(self):
@@ -139,18 +139,18 @@ class TestPatches:
         cases = [case((1, 16, 16)) for _ in range(5)]
         for number, one in enumerate(cases):
             one.image[:] = number
-        image, _, _ = sampler(*cases).batch(5)
+        image, *_ = sampler(*cases).batch(5)
         assert sorted(image[:, 0, 0, 0].tolist()) == [0, 1, 2, 3, 4]
 
     def test_labels_stay_whole_numbers_when_patches_are_turned(self):
         turned = Augmentation(rotate=40, scale=0.3, intensity=0, chance=1)
-        _, labels, weights = sampler(augmentation=turned).batch(4)
+        _, labels, weights, _ = sampler(augmentation=turned).batch(4)
         assert set(labels.unique().tolist()) <= {0, 1}
         assert set(weights.unique().tolist()) <= {0.0, 1.0}
 
     def test_a_case_without_a_counted_voxel_beside_one_with_does_not_stop_the_training(self):
         nothing = case(counted=(slice(0, 0),))
-        _, _, weights = sampler(nothing, case(counted=(0, 4, 4))).batch(4)
+        _, _, weights, _ = sampler(nothing, case(counted=(0, 4, 4))).batch(4)
         assert weights.sum() > 0
 
 

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, strategies as st
 
-from napari_medattn.data import read_volume, write_labels
+from napari_medattn.data import Preparation, Volume, prepare, read_volume, write_labels
 from napari_medattn.errors import ReadError, TrainingError
+from napari_medattn.events import run_to_end
+from napari_medattn.geometry import Grid
+from napari_medattn.store import Checkpoint
 from napari_medattn.training.examples import TrainingCase
 from napari_medattn.training.folder import DataFolder
 from napari_medattn.training.patches import Augmentation, PatchSampler
 from napari_medattn.training.patients import fold_of, hold_out, patient_of
 from napari_medattn.training.sides import mirrored_safely, side_pairs
-from tests.training_tools import make_folder
+from napari_medattn.training.train import train_on_folder
+from tests.training_tools import make_folder, make_plan
 
 PATIENTS = st.dictionaries(st.text("abcdef", min_size=1, max_size=4), st.integers(1, 3), min_size=2, max_size=12).map(
     lambda counts: {name: [f"{name}_frame{n:02}" for n in range(count)] for name, count in counts.items()}
@@ -124,6 +131,35 @@ class TestSparseLabels:
             DataFolder.open(root, "scribbles")
 
 
+class TestSpacing:
+    def pictures(self, root: Path, **told) -> DataFolder:
+        for folder in ("images", "labels"):
+            (root / folder).mkdir(parents=True)
+        for number in range(3):
+            values = np.random.default_rng(number).integers(0, 255, (24, 24)).astype(np.uint8)
+            tifffile.imwrite(root / "images" / f"p{number}.tif", values, **told)
+            tifffile.imwrite(root / "labels" / f"p{number}.tif", (values > 128).astype(np.uint8), **told)
+        facts = {"name": "pictures", "labels": {"0": "background", "1": "bright"}, "licence": "CC0"}
+        (root / "dataset.json").write_text(json.dumps(facts), encoding="utf-8")
+        return DataFolder.open(root)
+
+    def train(self, folder: DataFolder, out: Path) -> Checkpoint:
+        plan = replace(make_plan(epochs=1), validation=0, preparation=Preparation(spacing=(1.0, 0.5, 0.5)))
+        return run_to_end(train_on_folder(folder, plan, device="cpu", out=out))
+
+    def test_pictures_that_do_not_tell_their_size_are_not_learned_at_a_wrong_one(self, tmp_path):
+        with pytest.raises(TrainingError, match="no voxel size"):
+            self.train(self.pictures(tmp_path / "data"), tmp_path / "out")
+
+    def test_a_network_of_pictures_takes_the_slices_of_a_scan_as_they_are(self, tmp_path):
+        told = {"resolution": (10.0, 10.0), "resolutionunit": "CENTIMETER"}
+        checkpoint = self.train(self.pictures(tmp_path / "data", **told), tmp_path / "out")
+        assert checkpoint.card.preparation.spacing == (0.0, 0.5, 0.5)
+        grid = Grid.from_spacing((5, 8, 8), (9.0, 1.0, 1.0))
+        scan = Volume(np.random.default_rng(0).normal(size=(1, 5, 8, 8)).astype(np.float32), grid)
+        assert prepare(scan, checkpoint.card.preparation).array.shape == (1, 5, 16, 16)
+
+
 class TestSides:
     @pytest.mark.parametrize(
         ("names", "pairs"),
@@ -156,6 +192,6 @@ class TestSides:
         )
         labels = np.repeat(np.array([1, 1, 2, 0], np.uint8)[None, None], 4, axis=1)
         case = TrainingCase("case", labels[None].astype(np.float32), labels, np.ones(labels.shape, np.float32))
-        images, found, _ = PatchSampler([case], (1, 4, 4), 2, how, 0).batch(20)
+        images, found, *_ = PatchSampler([case], (1, 4, 4), 2, how, 0).batch(20)
         rows = {(tuple(i), tuple(f)) for i, f in zip(images[:, 0, 0].tolist(), found[:, 0].tolist(), strict=True)}
         assert rows == {((1, 1, 2, 0), (1, 1, 2, 0)), ((0, 2, 1, 1), (0, 1, 2, 2))}

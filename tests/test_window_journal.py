@@ -105,7 +105,7 @@ class TestKeeping:
         assert (len(told), journal.state) == (1, State.BROKEN)
         assert told[0].startswith("Your edits are not safe on disk for now: ")
         assert "NOT safe" in kept.correct.summary.text()
-        keeper._look_after()
+        keeper.journals.look_after()
         qtbot.waitUntil(lambda: journal.state is State.OPEN, timeout=PATIENCE)
         assert kept.correct.message.text == "Your edits are safe on disk again."
         np.testing.assert_array_equal(replay(journal.path).labels, mask_of(kept).data)
@@ -116,13 +116,13 @@ class TestKeeping:
         segment(dock, qtbot)
         qtbot.waitUntil(lambda: bool(told), timeout=PATIENCE)
         brush(mask_of(dock))
-        dock.correct.keeper._look_after()
+        dock.correct.keeper.journals.look_after()
         journal = dock.correct.keeper.journal
         qtbot.waitUntil(lambda: journal.state is State.BROKEN, timeout=PATIENCE)
         assert len(told) == 1
         assert dock.session.case.edited > 0
         journal_folder().unlink()
-        dock.correct.keeper._look_after()
+        dock.correct.keeper.journals.look_after()
         qtbot.waitUntil(lambda: journal.state is State.OPEN, timeout=PATIENCE)
         assert replay(journal.path).log.edited_count == dock.session.case.edited
 

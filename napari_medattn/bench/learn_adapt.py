@@ -79,11 +79,8 @@ def adapt_steps(task: Task) -> Generator[Any, None, Adapted]:
     """
     predictor = Predictor.load(task.checkpoint, "cpu")
     truth, guess = task.truth.labels, segment(task.truth.volume, predictor).labels
-    chosen = chosen_slices(truth)
-    others = np.setdiff1d(np.arange(len(truth)), chosen)
-    labels, weights = guess.copy(), np.zeros(guess.shape, bool)
-    labels[chosen], weights[chosen] = truth[chosen], True
-    corrected = Example(task.truth.volume, labels, weights)
+    corrected = correct_slices(task.truth, guess)
+    others = ~corrected.counts().any(axis=(1, 2))
 
     def dice(mask: NDArray[np.integer]) -> float:
         return Tally(mask[others], truth[others], len(task.checkpoint.card.class_names)).dice
@@ -103,6 +100,14 @@ def adapt_steps(task: Task) -> Generator[Any, None, Adapted]:
         old_before=mean_dice(predictor, task.old),
         old_after=mean_dice(adapted, task.old),
     )
+
+
+def correct_slices(truth: Example, guess: NDArray[np.uint8]) -> Example:
+    """A mask of which a person put some slices right; only these count."""
+    chosen = chosen_slices(truth.labels)
+    labels, weights = guess.copy(), np.zeros(guess.shape, bool)
+    labels[chosen], weights[chosen] = truth.labels[chosen], True
+    return Example(truth.volume, labels, weights)
 
 
 def chosen_slices(truth: NDArray[np.integer], count: int = SLICES) -> NDArray[np.intp]:

@@ -70,12 +70,13 @@ def starting_network(
         What training yields.
     """
     epochs = ceil(steps / ceil(len(cases) / _BATCH))
-    told = f"{folder.name} {epochs} {' '.join(sorted(cases))}"
+    some = replace(folder, cases={case: folder.cases[case] for case in cases})
+    spacing = _spacing(some)
+    told = f"{folder.name} {epochs} {spacing} {' '.join(sorted(cases))}"
     name = f"start-{folder.name}-{hashlib.sha256(told.encode()).hexdigest()[:10]}"
     path = scratch / f"{name}.safetensors"
     if path.exists():
         return load_checkpoint(path)
-    some = replace(folder, cases={case: folder.cases[case] for case in cases})
     variant = get_spec(NETWORK).variant("small")
     plan = TrainPlan(
         network=NETWORK,
@@ -84,7 +85,7 @@ def starting_network(
         spatial_dims=2,
         options=dict(variant.options),
         patch=(1, _PATCH, _PATCH),
-        preparation=Preparation(spacing=_spacing(some)),
+        preparation=Preparation(spacing=spacing),
         validation=0,
         config=TrainingConfig(epochs=epochs, batch_size=_BATCH, recipe=variant.recipe, augmentation=_STRONG),
         limits="For benchmarks only.",
@@ -94,9 +95,14 @@ def starting_network(
     return checkpoint
 
 
-def _spacing(folder: DataFolder) -> tuple[float, float, float]:
-    """The cases' own distance of slices, and pixels so large that a patch shows most of the median image."""
+def _spacing(folder: DataFolder) -> tuple[float, float, float] | None:
+    """The cases' own distance of slices, and pixels so large that a patch shows most of the median image.
+
+    None where images do not tell the size of their voxels.
+    """
     grids: list[Any] = [folder.example(case).volume.grid for case in folder.cases]
+    if any(grid.units != "mm" for grid in grids):
+        return None
     z, y, x = np.median([grid.spacing for grid in grids], axis=0)
     extent = np.median([min(n * size for n, size in zip(g.shape[1:], g.spacing[1:], strict=True)) for g in grids])
     pixel = max(float(y), float(x), 0.9 * float(extent) / _PATCH)

@@ -34,7 +34,9 @@ def train(
     ] = None,
     patch: Annotated[str, typer.Option(help="Training patch Z,Y,X in voxels; chosen by the images if not given.")] = "",
     tile: Annotated[str, typer.Option(help="Tile Z,Y,X for segmenting; the patch if not given.")] = "",
-    spacing: Annotated[str, typer.Option(help="Resample to this voxel size Z,Y,X in mm; empty: as stored.")] = "",
+    spacing: Annotated[
+        str, typer.Option(help="Resample to this voxel size Z,Y,X in mm; empty, or 0 for an axis: as stored.")
+    ] = "",
     window: Annotated[
         str,
         typer.Option(help="Train on CT in this window: its name, e.g. lung, or LOW,HIGH in HU; z-scores if not given."),

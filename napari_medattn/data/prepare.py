@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -24,7 +24,7 @@ class Preparation:
 
     Attributes:
         orientation: World directions of the prepared x, y, z axes, e.g. ``"RAS"``; None: as stored.
-        spacing: Voxel size along (Z, Y, X) in mm; None: as stored.
+        spacing: Voxel size along (Z, Y, X) in mm; None, or 0 for one of them: as stored.
         intensity: ``"zscore"`` clips to the 0.5 and 99.5 percentiles, then gives mean 0 and standard
             deviation 1 per channel; ``"percentile"`` maps these percentiles to 0..1 and clips, per channel;
             ``"window"`` does so with `window`; ``"none"``.
@@ -42,11 +42,19 @@ class Preparation:
     def __post_init__(self) -> None:
         if self.neighbours < 0:
             raise InputError(f"There are no {self.neighbours} neighbouring slices.", "Use 0 or more.")
+        if self.spacing is not None and not all(0 <= side < np.inf for side in self.spacing):
+            raise InputError(
+                f"No voxel is {self.spacing} mm large.", "Use positive numbers; 0 leaves an axis as stored."
+            )
 
     @property
     def slices(self) -> int:
         """Slices that the network sees at once."""
         return 2 * self.neighbours + 1
+
+    def in_plane(self) -> Preparation:
+        """The same with slices as far apart as they are stored."""
+        return self if self.spacing is None else replace(self, spacing=(0.0, *self.spacing[1:]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,9 +226,9 @@ def resample(values: NDArray[np.generic], shape: tuple[int, int, int], order: in
 def target_shape(
     shape: tuple[int, int, int], spacing: Triple, wanted: Triple, spatial_dims: int
 ) -> tuple[int, int, int]:
-    """The shape at the wanted spacing; an axis within 2 % of it is left alone, as is a 2-D image's Z."""
+    """The shape at the wanted spacing; an axis within 2 % of it, or where it is 0, is left, as is a 2-D image's Z."""
     target = [
-        size if abs(have / want - 1) < 0.02 else max(1, round(size * have / want))
+        size if not want or abs(have / want - 1) < 0.02 else max(1, round(size * have / want))
         for size, have, want in zip(shape, spacing, wanted, strict=True)
     ]
     return (shape[0] if spatial_dims == 2 else target[0], target[1], target[2])

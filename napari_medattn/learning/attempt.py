@@ -20,6 +20,7 @@ from napari_medattn.learning.rehearsal import RehearsalSampler
 from napari_medattn.learning.statistics import statistics_steps
 from napari_medattn.training.examples import TrainingCase
 from napari_medattn.training.loop import Event, Scores, TrainingConfig, never, train_steps
+from napari_medattn.training.patches import Augmentation
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,7 @@ class Lesson:
         method: See `methods.METHODS`.
         anchor: See `LearnPlan.anchor`.
         config: For the training loop; its batch size is where `room` begins.
+        earlier_augmentation: How rehearsed patches are varied.
         room: What it may take up.
         stride: Multiples that the network needs along (Z, Y, X).
         spatial_dims: 2 or 3.
@@ -44,6 +46,7 @@ class Lesson:
     method: str
     anchor: float
     config: TrainingConfig
+    earlier_augmentation: Augmentation
     room: Room
     stride: tuple[int, int, int]
     spatial_dims: int
@@ -52,7 +55,14 @@ class Lesson:
         """Patches of the size that there is room for."""
         how = self.config
         return RehearsalSampler(
-            self.cases, self.earlier, self.rehearsal, room.patch, self.spatial_dims, how.augmentation, how.seed
+            self.cases,
+            self.earlier,
+            self.rehearsal,
+            room.patch,
+            self.spatial_dims,
+            how.augmentation,
+            self.earlier_augmentation,
+            how.seed,
         )
 
 

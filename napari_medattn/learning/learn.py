@@ -12,7 +12,7 @@ from napari_medattn.inference import Predictor
 from napari_medattn.learning.exam import Exam
 from napari_medattn.learning.keep import Verdict, judge
 from napari_medattn.learning.learned import Learned
-from napari_medattn.learning.material import EARLIER_SHARE, gather_steps
+from napari_medattn.learning.material import SCORING_SHARE, gather_steps
 from napari_medattn.learning.methods import METHODS, Method, check_method
 from napari_medattn.learning.plan import LearnPlan, default_seconds
 from napari_medattn.learning.scoring import Scores
@@ -139,7 +139,7 @@ def _begin_steps(
         learned=[part.reference(by_slice=True) for part in material.new],
         held_out=[part.reference() for part in material.held_out],
         earlier=[part.reference() for part in material.earlier],
-        limit=EARLIER_SHARE * seconds,
+        limit=SCORING_SHARE * seconds,
     )
     marks = yield from exam.steps(model)
     spent = time.monotonic() - began

@@ -20,7 +20,7 @@ from napari_medattn.learning.scoring import Reference
 from napari_medattn.store import Card
 from napari_medattn.training.examples import TrainingCase, case_of, check_labels
 
-EARLIER_SHARE = 0.15  # of the time may go into preparing earlier examples, and as much into scoring them
+PREPARING_SHARE, SCORING_SHARE = 0.1, 0.05  # of the time may go into preparing and scoring earlier examples, each time
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +105,7 @@ def gather_steps(
     began = time.monotonic()
     order = np.random.default_rng(plan.seed).permutation(len(old))
     for index in order:
-        if time.monotonic() - began > EARLIER_SHARE * seconds:
+        if time.monotonic() - began > PREPARING_SHARE * seconds:
             notes.append(f"{len(rehearsed)} of {len(old)} earlier examples were taken, to save time.")
             break
         if old[index].counts().any():

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 
 from napari_medattn.errors import TrainingError
-from napari_medattn.models import Recipe, get_spec
+from napari_medattn.learning.lost import rate_for
+from napari_medattn.learning.own import own_recipe
+from napari_medattn.models import Recipe
 from napari_medattn.store import Card
 from napari_medattn.training.loop import TrainingConfig
 from napari_medattn.training.patches import Augmentation
 
-RATE = 2e-4
 ADAPTER_RATE = 2e-3  # an adapter starts at zero and has far to go
 GENTLE = Augmentation(rotate=8.0, scale=0.08, intensity=0.1)
 # Seconds by device and spatial axes of the network.
@@ -31,8 +30,8 @@ class LearnPlan:
         seconds: Time from the call to the saved version, about; `default_seconds` if None. Preparing and scoring are
             taken off it, but half of it is always left to train.
         rehearsal: Share of the patches that come from earlier examples, 0..1.
-        anchor: Strength of the pull towards the parent's weights, see `anchor.anchor`; benchmarks/finetune.md has
-            what other values do.
+        anchor: Strength of the pull towards the parent's weights, see `anchor.anchor`, for a parent that is right; the
+            more it is lost, the weaker the pull. benchmarks/finetune.md has what other values do.
         opinion: Strength of the pull, on voxels that nobody vouches for, towards what the parent says of them, see
             `TrainingConfig.hold`; 0: they do not count at all. None: `opinion_for` chooses.
         folds: Where no examples are held out, in how many parts the corrections are cut: a network that learned
@@ -75,23 +74,9 @@ def default_seconds(card: Card, device: torch.device) -> float:
     return _SECONDS[_kind(device), card.spatial_dims]
 
 
-def own_recipe(card: Card) -> Recipe:
-    """The recipe that a network was trained with first: its card's, else its variant's, else its paper's."""
-    told = card.training.get("own_recipe")
-    if not told and not card.parent:
-        told = card.training.get("config", {}).get("recipe")
-    if isinstance(told, Mapping):
-        return _recipe(told)
-    spec = get_spec(card.network)
-    for variant in spec.variants.values():
-        if all(card.arguments.get(name) == value for name, value in variant.options.items()):
-            return variant.recipe
-    return spec.recipe
-
-
-def tuning_recipe(own: Recipe, rate: float) -> Recipe:
-    """A recipe for a few hundred steps from good weights: the network's own terms, a small rate, little warm-up."""
-    return replace(Recipe(learning_rate=rate, warm_up=0.05, dice_weight=0.0), terms=own.terms)
+def tuning_recipe(own: Recipe, rate: float, lost: float = 0.0) -> Recipe:
+    """A recipe for a few hundred steps: the network's own terms, little warm-up, Dice loss as far as it is lost."""
+    return replace(Recipe(learning_rate=rate, warm_up=0.05, dice_weight=lost * own.dice_weight), terms=own.terms)
 
 
 def opinion_for(agreement: float) -> float:
@@ -105,7 +90,7 @@ def opinion_for(agreement: float) -> float:
 
 
 def tuning_config(
-    plan: LearnPlan, card: Card, device: torch.device, seconds: float, agreement: float
+    plan: LearnPlan, card: Card, device: torch.device, seconds: float, agreement: float, lost: float
 ) -> TrainingConfig:
     """What the training loop is told.
 
@@ -115,14 +100,17 @@ def tuning_config(
         device: Where the training runs.
         seconds: How long it may take.
         agreement: See `opinion_for`.
+        lost: See `lostness`.
     """
     if plan.config is not None:
         return plan.config if plan.config.seconds is None else replace(plan.config, seconds=seconds)
-    rate = plan.learning_rate or (ADAPTER_RATE if plan.method == "adapters" else RATE)
+    own = own_recipe(card)
+    usual = ADAPTER_RATE if plan.method == "adapters" else rate_for(lost, own.learning_rate)
+    rate = plan.learning_rate or usual
     return TrainingConfig(
         seconds=seconds,
         batch_size=plan.batch_size or _BATCH[_kind(device)],
-        recipe=tuning_recipe(own_recipe(card), rate),
+        recipe=tuning_recipe(own, rate, lost),
         augmentation=GENTLE,
         seed=plan.seed,
         freeze_statistics=True,
@@ -132,11 +120,3 @@ def tuning_config(
 
 def _kind(device: torch.device) -> str:
     return "cpu" if device.type == "cpu" else "gpu"
-
-
-def _recipe(told: Mapping[str, Any]) -> Recipe:
-    """A recipe as a card tells it; what it says of sparse labels is left out, as here every label is a person's."""
-    known = {f.name for f in fields(Recipe)} - {"crf"}
-    values: dict[str, Any] = {name: v for name, v in told.items() if name in known}
-    values["betas"] = tuple(values.get("betas", Recipe.betas))
-    return Recipe(**values)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from napari_medattn.training.examples import TrainingCase
-from napari_medattn.training.patches import Augmentation, PatchSampler
+from napari_medattn.training.patches import Augmentation, PatchSampler, variation
 
 
 class RehearsalSampler(PatchSampler):
@@ -20,7 +21,8 @@ class RehearsalSampler(PatchSampler):
         share: Share of patches from ``earlier``, 0..1; 0 where there is nothing earlier.
         size: See `PatchSampler`.
         spatial_dims: See `PatchSampler`.
-        augmentation: See `PatchSampler`.
+        augmentation: How new patches are varied, see `PatchSampler`.
+        earlier_augmentation: How earlier ones are.
         seed: See `PatchSampler`.
     """
 
@@ -32,12 +34,14 @@ class RehearsalSampler(PatchSampler):
         size: tuple[int, int, int],
         spatial_dims: int,
         augmentation: Augmentation,
+        earlier_augmentation: Augmentation,
         seed: int,
     ) -> None:
         new, old = ([case for case in group if case.weights.any()] for group in (cases, earlier))
         super().__init__([*new, *old], size, spatial_dims, augmentation, seed)
         self._sizes = (len(new), len(old))
         self.share = (share if new else 1.0) if old else 0.0
+        self._vary_earlier = variation(earlier_augmentation, spatial_dims)
         self._turns: dict[tuple[int, int], list[int]] = {}
 
     def _case_of(self, number: int) -> int:
@@ -49,3 +53,6 @@ class RehearsalSampler(PatchSampler):
             random = np.random.default_rng((self.seed, 2, group, turn))
             self._turns[group, turn] = (random.permutation(self._sizes[group]) + group * self._sizes[0]).tolist()
         return self._turns[group, turn][place]
+
+    def _variation_of(self, index: int) -> Any:
+        return super()._variation_of(index) if index < self._sizes[0] else self._vary_earlier

@@ -37,6 +37,12 @@ class Scores:
     agreement: float
     voxel_size: float = 1.0
 
+    @property
+    def mean_dice(self) -> float:
+        """The mean over the classes that either mask has; 1 if there are none."""
+        known = [value for value in self.dice.values() if not math.isnan(value)]
+        return sum(known) / len(known) if known else 1.0
+
     def to_plain(self) -> dict[str, dict[str, float | None]]:
         """Measure to class name to value, None for what is no number."""
         told = {"dice": self.dice, "iou": self.iou, "hd95": self.hd95}

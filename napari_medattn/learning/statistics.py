@@ -53,7 +53,7 @@ def statistics_steps(
     began = time.monotonic()
     count = BATCHES if config.epochs is None else config.epochs
     for step in range(1, count + 1):
-        images, labels, weights = (part.to(device) for part in sampler.batch(config.batch))
+        images, labels, weights, _ = (part.to(device) for part in sampler.batch(config.batch))
         for norm in norms:
             norm.train()
         loss = float(network_loss(config.recipe, training_outputs(model, images), labels, weights))

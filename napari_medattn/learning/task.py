@@ -17,13 +17,15 @@ from napari_medattn.learning.attempt import Lesson, Outcome, attempt_steps
 from napari_medattn.learning.exam import Exam, Marks
 from napari_medattn.learning.held_back import Counts, cut_folds
 from napari_medattn.learning.ladder import Room
+from napari_medattn.learning.lost import go_back, lostness
 from napari_medattn.learning.material import Material
+from napari_medattn.learning.own import own_augmentation
 from napari_medattn.learning.plan import LearnPlan, tuning_config
 from napari_medattn.learning.scoring import Scores, Tally
 from napari_medattn.store import Checkpoint
 from napari_medattn.training.loop import Event, TrainingConfig
 
-FOLD_SHARE = 0.4  # of the training time, for all folds together
+FOLD_SHARE = 0.4  # of the training time, for all folds together; half of it where it is plain that much is to be won
 VALIDATION_SHARE = 0.15  # of the training time
 _SAVING = 0.3  # seconds
 Pair = tuple[Scores | None, Scores | None]
@@ -45,6 +47,8 @@ class Task:
 
     Attributes:
         folds: For each fold, for each new example, the voxels that are held back.
+        fold_share: The part of the training time that goes into folds.
+        lost: How lost the parent is, see `lostness`; 0 where somebody said how to train, or few weights learn.
         outcome: How the training that is kept ended.
         trained: Seconds that it took.
     """
@@ -68,14 +72,19 @@ class Task:
             new = material.new
             axes = [part.prepared.turn.order[0] for part in new]
             self.folds = cut_folds([part.example.counts() for part in new], axes, plan.folds)
-        self.start = copy.deepcopy(model) if self.folds else None
+        self.start = copy.deepcopy(model)
         self._more_notes: list[str] = []
         self.trained = 0.0
         card, asked = checkpoint.card, exam.seconds * (2 if self.folds else 1)
         left = max(seconds - spent - asked - _SAVING, seconds / 2)
-        if self.folds:
-            left *= 1 - FOLD_SHARE
-        self.config = tuning_config(plan, card, exam.device, left, marks.learned.agreement)
+        agreement, dice = marks.learned.agreement, marks.learned.mean_dice
+        chosen = plan.config is None and plan.method in ("whole", "decoder")
+        self.lost = lostness(agreement, dice) if chosen else 0.0
+        if self.lost > 0.5:
+            self._more_notes.append(f"The network was lost here (Dice {dice:.2f}), so it learned more as it did first.")
+        self.fold_share = FOLD_SHARE * (1 - self.lost / 2) if self.folds else 0.0
+        left *= 1 - self.fold_share
+        self.config = tuning_config(plan, card, exam.device, left, agreement, self.lost)
         z, y, x = (-(-side // step) * step for side, step in zip(card.tile, stride, strict=True))
         self.outcome = Outcome(Room(self.config.batch, (z, y, x), exam.device))
 
@@ -94,16 +103,16 @@ class Task:
             config = replace(config, validations=often)
             validate = self._validate if often else None
         self.outcome = yield from attempt_steps(self.model, self._lesson(config), validate, stop)
-        merge_adapters(self.model)
+        go_back(merge_adapters(self.model), self.start, self.lost)
         self.trained = time.monotonic() - began
 
     def fold_steps(self, stop: Callable[[], bool]) -> Generator[Progress, None, Pair]:
         """Networks that learned from a part of the corrections, scored on the rest; (None, None) if that fails."""
-        if self.start is None:
+        if not self.folds:
             return None, None
         tally, config = Tally(self.checkpoint.card.class_names), self.config
         if config.seconds is not None:
-            share = FOLD_SHARE / (1 - FOLD_SHARE) / len(self.folds)
+            share = self.fold_share / (1 - self.fold_share) / len(self.folds)
             config = replace(config, seconds=min(config.seconds, self.trained) * share)
         for number, held_back in enumerate(self.folds, start=1):
             model, began = copy.deepcopy(self.start), time.monotonic()
@@ -122,7 +131,8 @@ class Task:
                 return None, None
             pairs = zip(self.material.new, held_back, strict=True)
             references = [part.reference(counts, by_slice=True) for part, counts in pairs if counts.any()]
-            yield from self.exam.tally_steps(merge_adapters(model), references, tally)
+            go_back(merge_adapters(model), self.start, self.lost)
+            yield from self.exam.tally_steps(model, references, tally)
         return self.marks.learned, tally.scores()
 
     def _lesson(self, config: TrainingConfig, held_back: list[Counts] | None = None) -> Lesson:
@@ -133,8 +143,9 @@ class Task:
             [part.case(classes) for part in material.earlier],
             self.plan.rehearsal,
             self.plan.method,
-            self.plan.anchor,
+            self.plan.anchor * (1 - self.lost),
             config,
+            own_augmentation(self.checkpoint.card),
             self.outcome.room,
             self.stride,
             self.checkpoint.card.spatial_dims,

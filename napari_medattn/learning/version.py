@@ -11,7 +11,7 @@ from napari_medattn.device import describe_device
 from napari_medattn.learning.fitting import known_modalities
 from napari_medattn.learning.learned import Learned
 from napari_medattn.learning.material import Prepped
-from napari_medattn.learning.plan import own_recipe
+from napari_medattn.learning.own import own_recipe
 from napari_medattn.learning.scoring import Scores
 from napari_medattn.learning.task import Task
 from napari_medattn.store import Card, save_checkpoint
@@ -70,6 +70,7 @@ def _training(learned: Learned, task: Task, seconds: float) -> dict[str, Any]:
         "stopped": learned.stopped,
         "notes": list(learned.notes),
         "ladder": list(task.outcome.notes),
+        "lost": round(task.lost, 3),
         "plan": {name: value for name, value in asdict(plan).items() if name != "config"},
         "config": task.config.to_json(),
         "seed": task.config.seed,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medattn.data import Example, Preparation, Prepared, prepare
+from napari_medattn.data import Example, Preparation, Prepared, Volume, prepare
 from napari_medattn.data.prepare import resample
 from napari_medattn.errors import TrainingError
 
@@ -53,6 +53,19 @@ def case_of(example: Example, prepared: Prepared, num_classes: int) -> TrainingC
     labels = prepared.turn.apply(np.clip(example.labels, 0, num_classes - 1)[None])[0]
     on_grid = _onto_grid(labels, prepared.turn.apply(weights[None])[0], prepared.array.shape[1:])
     return TrainingCase(example.volume.name, prepared.array, *on_grid)
+
+
+def check_spacing(volume: Volume, how: Preparation) -> None:
+    """Refuse an image that should be resampled but has no voxel size: it would be learned at a size of its own.
+
+    Raises:
+        TrainingError: Naming the image.
+    """
+    if how.spacing is not None and volume.grid.units != "mm":
+        raise TrainingError(
+            f"{volume.name} has no voxel size in mm, so it cannot be brought to {how.spacing} mm.",
+            "Leave the spacing out, or store the images with their voxel size.",
+        )
 
 
 def check_labels(example: Example, num_classes: int) -> None:

@@ -188,7 +188,7 @@ class _Run:
         """Draw a batch and compute the loss."""
         config, workers = self.config, self.workers
         batch = self.sampler.batch(config.batch, workers.rank, workers.count)
-        images, labels, weights = (part.to(self.device) for part in batch)
+        images, labels, weights, unsure = (part.to(self.device) for part in batch)
         images = images.contiguous(memory_format=self.layout)
         with _autocast(config.precision, self.device):
             outputs = _outputs(self.network, images)
@@ -199,10 +199,11 @@ class _Run:
                 f"The loss became {self.value} after {self.clock.step} steps; nothing was saved.",
                 "Lower the learning rate or look for odd intensities in the examples.",
             )
-        if self.before is not None:
+        if self.before is not None and unsure.any():
             with torch.no_grad():
-                opinion = self.before(images)
-            apart = divergence(outputs.logits.float(), opinion.float(), (weights == 0).float())
+                opinion = self.before(images[unsure])
+            nobody = (weights[unsure] == 0).float()
+            apart = divergence(outputs.logits[unsure].float(), opinion.float(), nobody)
             # As many outputs as are scored, as often does the opinion count, or they would outvote it.
             loss = loss + config.hold * len(outputs.supervised) * apart
         return loss if penalty is None else loss + penalty()

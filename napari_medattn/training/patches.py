@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -35,6 +35,22 @@ class Augmentation:
     intensity: float = 0.15
     chance: float = 0.5
     swap: tuple[tuple[int, int], ...] = ()
+
+
+class Batch(NamedTuple):
+    """Patches.
+
+    Attributes:
+        images: (B, C, spatial) float32.
+        labels: (B, spatial) int64.
+        weights: (B, spatial) float32.
+        unsure: (B,) bool: in which patches there are voxels of the image that nobody vouches for.
+    """
+
+    images: Tensor
+    labels: Tensor
+    weights: Tensor
+    unsure: Tensor
 
 
 class PatchSampler:
@@ -74,11 +90,11 @@ class PatchSampler:
         self.size, self.spatial_dims = size, spatial_dims
         self.augmentation, self.seed, self.drawn = augmentation, seed, 0
         self._counted = [_counted_voxels(case.weights) for case in self.cases]
-        self._vary = _transforms(augmentation, spatial_dims)
+        self._vary = variation(augmentation, spatial_dims)
         self._order = (-1, np.zeros(0, np.int64))
 
-    def batch(self, count: int, part: int = 0, parts: int = 1) -> tuple[Tensor, Tensor, Tensor]:
-        """Images (B, C, spatial) float32, labels (B, spatial) int64 and weights (B, spatial) float32.
+    def batch(self, count: int, part: int = 0, parts: int = 1) -> Batch:
+        """Draw patches.
 
         Args:
             count: Patches in the batch.
@@ -87,8 +103,10 @@ class PatchSampler:
         """
         patches = [self._patch(number) for number in range(self.drawn + part, self.drawn + count, parts)]
         self.drawn += count
-        images, labels, weights = (torch.stack(arrays) for arrays in zip(*patches, strict=True))
-        return images, labels[:, 0].long(), weights[:, 0]
+        images, labels, weights, unsure = zip(*patches, strict=True)
+        return Batch(
+            torch.stack(images), torch.stack(labels)[:, 0].long(), torch.stack(weights)[:, 0], torch.tensor(unsure)
+        )
 
     def _case_of(self, number: int) -> int:
         """Every case has its turn before any has its next."""
@@ -97,7 +115,11 @@ class PatchSampler:
             self._order = turn, np.random.default_rng((self.seed, 0, turn)).permutation(len(self.cases))
         return int(self._order[1][place])
 
-    def _patch(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _variation_of(self, index: int) -> Any:
+        """The transform for patches of a case."""
+        return self._vary
+
+    def _patch(self, number: int) -> tuple[Tensor, Tensor, Tensor, bool]:
         random = np.random.default_rng((self.seed, 1, number))
         index = self._case_of(number)
         case, corner = self.cases[index], self._corner(index, random)
@@ -105,6 +127,7 @@ class PatchSampler:
         image, labels, weights = (
             torch.from_numpy(_crop(array, corner, self.size).astype(np.float32)) for array in arrays
         )
+        unsure = bool((weights == 0).any())
         # Outside the image nobody vouches for anything, whatever the edge is continued with.
         weights *= torch.from_numpy(_inside(case.labels.shape, corner, self.size))
         if self.spatial_dims == 2:
@@ -117,13 +140,14 @@ class PatchSampler:
             )
         from monai.utils import convert_to_tensor
 
-        self._vary.set_random_state(int(random.integers(2**32)))
-        varied = self._vary({"image": image, "labels": labels, "weights": weights})
+        vary = self._variation_of(index)
+        vary.set_random_state(int(random.integers(2**32)))
+        varied = vary({"image": image, "labels": labels, "weights": weights})
         # MONAI's tensors carry metadata through every later operation; from here on plain ones will do.
         image, labels, weights = (
             convert_to_tensor(varied[key], track_meta=False) for key in ("image", "labels", "weights")
         )
-        return image, labels, weights
+        return image, labels, weights, unsure
 
     def _corner(self, index: int, random: np.random.Generator) -> list[int]:
         shape, counted = self.cases[index].labels.shape, self._counted[index]
@@ -165,7 +189,7 @@ def _exchange(labels: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
     return exchanged
 
 
-def _transforms(how: Augmentation, spatial_dims: int) -> Any:
+def variation(how: Augmentation, spatial_dims: int) -> Any:
     """A MONAI pipeline over the keys image, labels and weights."""
     from monai import transforms
 

@@ -20,7 +20,7 @@ from napari_medattn.inference import Predictor
 from napari_medattn.models import create_model
 from napari_medattn.store import Card, Checkpoint, save_checkpoint
 from napari_medattn.store.checkpoints import check_free
-from napari_medattn.training.examples import TrainingCase, prepare_example
+from napari_medattn.training.examples import TrainingCase, check_spacing, prepare_example
 from napari_medattn.training.folder import DataFolder
 from napari_medattn.training.held_out import mean_dice, score_network
 from napari_medattn.training.logs import BoardLog, CsvLog, Log, check_tensorboard
@@ -135,11 +135,15 @@ class _Training:
         return checkpoint
 
     def _read(self) -> Generator[Progress, None, list[TrainingCase]]:
-        cases = []
+        cases, flat = [], True
         for count, case in enumerate(self.training):
             yield Progress("reading cases", count, len(self.training), "cases", time.monotonic() - self.began)
             example = self.folder.example(case)
+            check_spacing(example.volume, self.plan.preparation)
+            flat = flat and example.volume.spatial_dims == 2
             cases.append(prepare_example(example, self.plan.preparation, len(self.folder.class_names)))
+        if flat:
+            self.plan = replace(self.plan, preparation=self.plan.preparation.in_plane())
         return cases
 
     def _network(self, cases: Sequence[TrainingCase]) -> tuple[Card, nn.Module]:

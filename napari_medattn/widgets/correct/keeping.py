@@ -10,12 +10,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import numpy as np
 from napari.layers import Labels
 from psygnal import Signal
-from qtpy.QtCore import QTimer
 
 from napari_medattn.errors import InputError, MedAttnError, SaveError
 from napari_medattn.layerdata import KEY, labels_to_layer, layer_place
@@ -27,19 +25,18 @@ from napari_medattn.store.replay import Replayed, Unsaved, replay
 from napari_medattn.store.scan_id import scan_id
 from napari_medattn.widgets.case import Case
 from napari_medattn.widgets.correct.classes import Classes
+from napari_medattn.widgets.correct.open_journals import Kept, OpenJournals
 from napari_medattn.widgets.jobs import Jobs, Steps
 from napari_medattn.widgets.session import Session
 
-_LOOK_MS = 5000  # how often to bring what was written to the disk itself, and to try again what could not be written
 _ELSEWHERE = "This mask is open elsewhere too: what you do here is kept apart from that."
 _SWAPPED = (
     "The layer shows another scan now: edits until here stay with the one before, the mask goes on with this one."
 )
-_LARGE = 100  # a journal larger than this part of its mask is written anew when the mask is saved
 
 
 @dataclass(eq=False)
-class _Kept:
+class _Known:
     """What is known of a case."""
 
     scan: str | None = None
@@ -60,14 +57,12 @@ class Keeper:
     failed = Signal(object)  # an error, told once
 
     def __init__(self, session: Session, jobs: Jobs) -> None:
-        self.session, self.jobs = session, jobs
-        self._cases: dict[Case, _Kept] = {}
-        self._open: list[tuple[Labels, Journal, EditLog]] = []
+        self.session, self.jobs, self.journals = session, jobs, OpenJournals(jobs)
+        self._cases: dict[Case, _Known] = {}
         self._returning: EditLog | None = None  # of the mask that is being brought back, not yet a case's own
-        self._timer = QTimer()
-        self._timer.setInterval(_LOOK_MS)
-        self._timer.timeout.connect(self._look_after)
-        self._timer.start()
+        self.journals.changed.connect(self.changed.emit)
+        self.journals.said.connect(self.said.emit)
+        self.journals.failed.connect(self.failed.emit)
         session.image_changed.connect(self.attend)
         session.images_changed.connect(self._prune)
         session.mask_changed.connect(self.attend)
@@ -111,22 +106,12 @@ class Keeper:
     def journal(self) -> Journal | None:
         """The journal of the mask at hand."""
         case = self.session.case
-        return None if case is None or case.watch is None else self._of(case.watch.log)
+        return None if case is None or case.watch is None else self.journals.of(case.watch.log)
 
     def saving(self) -> Callable[[], None]:
         """To be called when the mask at hand is about to be saved; what it returns, when that is done."""
-        journal = self.journal
-        if journal is None:
-            return lambda: None
-        journal.saving()
-
-        def saved() -> None:
-            journal.saved()
-            kept = next((kept for kept in self._open if kept[1] is journal), None)
-            if kept is not None and journal.size > kept[0].data.nbytes // _LARGE:
-                self._begin(*kept)
-
-        return saved
+        case = self.session.case
+        return (lambda: None) if case is None or case.watch is None else self.journals.saving(case.watch.log)
 
     def bring_back(self, offer: Unsaved) -> None:
         """Show the mask that a journal leads to, with its undo steps, and go on with that journal."""
@@ -137,7 +122,7 @@ class Keeper:
             self.said.emit("The mask in view has edits of its own: save it and remove its layer first.")
             return
         scan, image = known.scan, case.image
-        journal = Journal(offer.path, offer.header, self._trouble)
+        journal = Journal(offer.path, offer.header, self.journals.trouble)
 
         def steps() -> Steps:
             yield
@@ -176,18 +161,14 @@ class Keeper:
 
     def close(self) -> None:
         """Let go of all journals; what they hold stays."""
-        self._timer.stop()
-        for mask, journal, _ in self._open:
-            _flush(mask)
-            self._finish(journal)
-        self._open = []
+        self.journals.close()
 
     # -- which scan, and what of it was not saved
 
     def _know(self, case: Case) -> None:
         if case not in self._cases:
             case.image_swapped.connect(partial(self._swapped, case))
-            self._cases[case] = _Kept()
+            self._cases[case] = _Known()
         known, image = self._cases[case], case.image
         try:
             grid = layer_place(image).grid
@@ -217,12 +198,9 @@ class Keeper:
         known = self._cases.get(case)
         if known is None:
             return
-        for kept in [kept for kept in self._open if any(kept[0] == mask for mask, _ in case.masks.values())]:
-            if _lies_on(kept[0], case):
-                self._open.remove(kept)
-                _flush(kept[0])
-                self._finish(kept[1])
-        self._cases[case] = _Kept(before=known.scan or known.before)
+        masks = [mask for mask, _ in case.masks.values() if _lies_on(mask, case)]
+        self.journals.let_go(lambda kept: any(kept.mask == mask for mask in masks))
+        self._cases[case] = _Known(before=known.scan or known.before)
         self._know(case)
         self.changed.emit()
 
@@ -255,10 +233,10 @@ class Keeper:
         """Put the case's masks under journals, those that are under none."""
         scan = self._cases[case].scan
         for names, (mask, watch) in case.masks.items() if scan is not None else ():
-            journal: Any = self._of(watch.log)
-            if journal is not None:
-                journal.call_classes(Classes(mask).to_plain())
-            if scan is None or journal is not None or not _lies_on(mask, case):
+            under = self.journals.of(watch.log)
+            if under is not None:
+                under.call_classes(Classes(mask).to_plain())
+            if scan is None or under is not None or not _lies_on(mask, case):
                 continue
             journal = watch.log.recorder
             if not isinstance(journal, Journal):  # else the dock was closed, and goes on where it was
@@ -267,87 +245,29 @@ class Keeper:
                 record = mask.metadata[KEY].get("record", {})
                 header = Header.of(scan, layer_place(case.image).grid, watch.labels, names, record)
                 journal = Journal(free_path(scan, names), header)
-            journal.on_trouble = self._trouble
-            self._open.append((mask, journal, watch.log))
-            self._begin(mask, journal, watch.log)
-
-    def _begin(self, mask: Labels, journal: Journal, log: EditLog) -> None:
-        was_broken = journal.state is State.BROKEN
-        journal.call_classes(Classes(mask).to_plain())
-        labels = np.asarray(mask.data)
-        _flush(mask)
-        log.reconcile(labels)
-        work = journal.begin(log, labels)
-
-        def steps() -> Steps:
-            yield
-            work()
-
-        def done(_: Any) -> None:
-            if journal.state is State.STARTING:
-                journal.settle()
-                if was_broken:
-                    self.said.emit("Your edits are safe on disk again.")
-            self.changed.emit()
-
-        def failed(error: BaseException) -> None:
-            journal.fail(error)
-            self.changed.emit()
-
-        self.jobs.start("keeping edits safe", steps, on_done=done, on_error=failed, quiet=True)
-        self.changed.emit()
-
-    def _trouble(self, error: MedAttnError) -> None:
-        self.failed.emit(
-            SaveError(
-                f"Your edits are not safe on disk for now: {error.problem}", "You can go on; save the mask to be safe."
-            )
-        )
-        self.changed.emit()
-
-    def _look_after(self) -> None:
-        """Now and then: bring what was written to the disk itself, and try again what could not be written."""
-        for mask, journal, log in self._open:
-            if journal.state is State.BROKEN:
-                self._begin(mask, journal, log)
-            elif not journal.synced:
-                self.jobs.start(
-                    "keeping edits safe", _syncing(journal), on_done=_nothing, on_error=self.failed.emit, quiet=True
-                )
+            self.journals.begin(mask, journal, watch.log)
 
     def _follow_log(self) -> None:
         """A mask of another shape has another log; the old one's journal keeps what it holds."""
         case = self.session.case
-        if case is not None and case.watch is not None and self._of(case.watch.log) is None:
+        if case is not None and case.watch is not None and self.journals.of(case.watch.log) is None:
             self.attend()
 
     def _prune(self) -> None:
         """Let go of journals whose mask is gone; their work is offered back."""
         layers = self.session.viewer.layers
         logs = [watch.log for case in self._cases for _, watch in case.masks.values()]
-        gone = [
-            kept
-            for kept in self._open
-            if kept[2] is not self._returning and (kept[0] not in layers or not any(kept[2] is log for log in logs))
-        ]
-        for kept in gone:
-            self._open.remove(kept)
-            _flush(kept[0])
-            self._finish(kept[1])
+
+        def gone(kept: Kept) -> bool:
+            if kept.log is self._returning:
+                return False
+            return kept.mask not in layers or not any(kept.log is log for log in logs)
+
+        were_any = self.journals.let_go(gone)
         for case in [case for case in self._cases if case.image not in layers]:
             del self._cases[case]
-        if gone and self.session.case in self._cases:
+        if were_any and self.session.case in self._cases:
             self._look_again(self.session.case)
-
-    @staticmethod
-    def _finish(journal: Journal) -> None:
-        """Close a journal, whole if that is possible."""
-        if journal.state is State.STARTING:
-            journal.start_now()  # nobody will be called back any more
-        journal.close()
-
-    def _of(self, log: EditLog) -> Journal | None:
-        return next((journal for _, journal, kept in self._open if kept is log), None)
 
     # -- bringing back
 
@@ -372,8 +292,7 @@ class Keeper:
         layer = Labels(data, **kwargs)
         layer.contour = 1
         # The log has its journal before anybody sees the layer, else it would be given another one.
-        journal.resume(found.log, found.end)
-        self._open.append((layer, journal, found.log))
+        self.journals.resume(layer, journal, found.log, found.end)
         self._returning = found.log
         try:
             self.session.viewer.add_layer(layer)
@@ -407,21 +326,3 @@ def _lies_on(mask: Labels, case: Case) -> bool:
     except InputError:
         return False
     return grid.shape[-mask.ndim :] == mask.data.shape and isinstance(mask.data, np.ndarray)
-
-
-def _flush(mask: Labels) -> None:
-    """Let napari report what has been painted of a stroke so far."""
-    with mask.block_history():
-        pass
-
-
-def _syncing(journal: Journal) -> Callable[[], Steps]:
-    def steps() -> Steps:
-        yield
-        journal.sync()
-
-    return steps
-
-
-def _nothing(_: Any) -> None:
-    """Nothing is to be done."""

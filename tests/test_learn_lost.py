@@ -1,0 +1,192 @@
+"""A network that is lost is led otherwise than one that is nearly right, and comes a part of the way back."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, strategies as st
+
+from napari_medattn.data import Example, Preparation, Volume
+from napari_medattn.geometry import Grid
+from napari_medattn.learning.learn import learn
+from napari_medattn.learning.lost import RATE, WAY_BACK, go_back, lostness, rate_for
+from napari_medattn.learning.own import own_augmentation
+from napari_medattn.learning.plan import LearnPlan, tuning_config
+from napari_medattn.learning.rehearsal import RehearsalSampler
+from napari_medattn.models import create_model
+from napari_medattn.store import Card, Checkpoint, save_checkpoint
+from napari_medattn.training.examples import TrainingCase
+from napari_medattn.training.loop import TrainingConfig, train_steps
+from napari_medattn.training.patches import Augmentation, PatchSampler
+from tests.training_tools import CPU, make_cases
+
+SHARE = st.floats(0, 1)
+STILL = Augmentation(rotate=0, scale=0, intensity=0, chance=0)
+STRONG = Augmentation(rotate=30, scale=0.3, intensity=0, chance=1, flip_axes=(-1,), swap=((1, 2),))
+
+
+def card(**training) -> Card:
+    facts = {"config": {"recipe": {"learning_rate": 2e-3, "dice_weight": 1.0}, "augmentation": asdict(STRONG)}}
+    classes = ("background", "one", "two")
+    arguments = {"in_channels": 1, "num_classes": 3, "spatial_dims": 2, "feature_scale": 32}
+    return Card("net", "attention_unet", arguments, classes, Preparation(), (1, 32, 32), training={**facts, **training})
+
+
+class TestHowLost:
+    @given(SHARE, SHARE)
+    def test_it_is_a_share(self, agreement, dice):
+        assert 0 <= lostness(agreement, dice) <= 1
+
+    def test_wrong_voxels_alone_do_not_make_a_good_network_lost(self):
+        assert lostness(agreement=0.0, dice=0.0) == 0
+
+    def test_whole_slices_do(self):
+        assert lostness(agreement=0.95, dice=0.1) > 0.9
+        assert lostness(agreement=0.99, dice=0.92) == 0
+
+    @given(SHARE, st.floats(1e-5, 1.0))
+    def test_the_rate_lies_between_gentle_and_the_first_trainings(self, lost, own):
+        assert RATE <= rate_for(lost, own) <= max(own, RATE) * (1 + 1e-9)
+
+    def test_a_network_that_is_right_is_led_gently(self):
+        config = tuning_config(LearnPlan(), card(), CPU, 10.0, agreement=0.99, lost=0.0)
+        assert (config.recipe.learning_rate, config.recipe.dice_weight) == (RATE, 0.0)
+
+    def test_a_lost_one_is_trained_more_as_it_was_first(self):
+        config = tuning_config(LearnPlan(), card(), CPU, 10.0, agreement=0.95, lost=1.0)
+        assert config.recipe.learning_rate > 2 * RATE
+        assert config.recipe.dice_weight == 1.0
+
+    def test_a_rate_that_was_asked_for_is_taken(self):
+        plan = LearnPlan(learning_rate=0.5)
+        assert tuning_config(plan, card(), CPU, 10.0, agreement=1.0, lost=1.0).recipe.learning_rate == 0.5
+
+
+class TestWayBack:
+    def pair(self) -> tuple[torch.nn.Module, torch.nn.Module]:
+        torch.manual_seed(0)
+        parent = create_model("attention_unet", **card().arguments)
+        model = copy.deepcopy(parent)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(1.0)
+        return model, parent
+
+    @pytest.mark.parametrize("lost", [0.0, 0.5, 1.0])
+    def test_every_weight_goes_the_same_part_of_the_way(self, lost):
+        model, parent = self.pair()
+        go_back(model, parent, lost)
+        for new, old in zip(model.parameters(), parent.parameters(), strict=True):
+            torch.testing.assert_close(new - old, torch.full_like(new, 1 - WAY_BACK * lost))
+
+    def test_the_parent_and_what_was_measured_stay(self):
+        model, parent = self.pair()
+        before = copy.deepcopy(parent.state_dict())
+        for buffer in model.buffers():
+            buffer.add_(3)
+        buffers = [buffer.clone() for buffer in model.buffers()]
+        go_back(model, parent, 1.0)
+        torch.testing.assert_close(parent.state_dict(), before, rtol=0, atol=0)
+        assert all(torch.equal(a, b) for a, b in zip(model.buffers(), buffers, strict=True))
+
+
+class TestLearning:
+    """From five whole slices of a mask that random weights got wrong."""
+
+    @pytest.fixture
+    def checkpoint(self, tmp_path, monkeypatch) -> Checkpoint:
+        monkeypatch.setenv("MEDATTN_HOME", str(tmp_path))
+        torch.manual_seed(0)
+        return save_checkpoint(card(), create_model("attention_unet", **card().arguments))
+
+    def example(self) -> Example:
+        labels = np.zeros((5, 32, 32), np.uint8)
+        labels[:, 4:20, 4:14], labels[:, 8:24, 18:28] = 1, 2
+        values = np.random.default_rng(0).normal(0, 0.2, labels.shape) + labels
+        volume = Volume(values[None].astype(np.float32), Grid.from_spacing(labels.shape, (1, 1, 1)))
+        return Example(volume, labels)
+
+    @pytest.mark.parametrize("method", ["whole", "decoder"])
+    def test_a_lost_network_says_so_and_its_card_tells_how_it_learned(self, checkpoint, method):
+        learned = learn(checkpoint, [self.example()], plan=LearnPlan(method=method, seconds=1.0), device="cpu")
+        training = learned.checkpoint.card.training
+        assert training["lost"] > 0.2
+        assert training["config"]["recipe"]["learning_rate"] == pytest.approx(
+            rate_for(training["lost"], 2e-3), rel=1e-3
+        )
+        assert any("was lost here" in note for note in learned.notes) == (training["lost"] > 0.5)
+
+    def test_who_says_how_to_train_gets_just_that(self, checkpoint):
+        config = TrainingConfig(epochs=2, batch_size=2)
+        learned = learn(checkpoint, [self.example()], plan=LearnPlan(config=config, folds=0), device="cpu")
+        assert learned.checkpoint.card.training["lost"] == 0.0
+
+
+class TestRehearsedLikeAtFirst:
+    def test_the_card_tells_how_patches_were_varied(self):
+        assert own_augmentation(card()) == STRONG
+
+    def test_a_version_tells_of_the_first_training_not_of_its_own(self):
+        own = {"augmentation": asdict(STILL)}
+        assert own_augmentation(card(config=own, parent_training=card().training)) == STRONG
+
+    @pytest.mark.parametrize("told", [{}, {"config": {}}, {"config": {"augmentation": None}}])
+    def test_a_card_that_does_not_tell_means_as_usual(self, told):
+        assert own_augmentation(replace(card(), training=told)) == Augmentation()
+
+    def test_earlier_patches_are_varied_so_and_new_ones_as_planned(self):
+        plain = TrainingCase("new", np.ones((1, 1, 32, 32), np.float32), *_all_of(1))
+        old = TrainingCase("old", np.ones((1, 1, 32, 32), np.float32), *_all_of(2))
+        turned = Augmentation(rotate=45, scale=0, intensity=0, chance=1)
+        sampler = RehearsalSampler([plain], [old], 0.5, (1, 32, 32), 2, STILL, turned, 0)
+        batch = sampler.batch(8)
+        untouched = (batch.weights > 0).flatten(1).all(1)
+        assert batch.labels.amax((1, 2))[untouched].tolist() == [1] * 4
+        assert batch.labels.amax((1, 2))[~untouched].tolist() == [2] * 4
+
+
+class TestOpinion:
+    """Only where somebody vouches for less than all of a patch is the parent asked for its opinion."""
+
+    def calls(self, weights: np.ndarray) -> int:
+        torch.manual_seed(0)
+        image, label = make_cases(1)[0].image, make_cases(1)[0].labels
+        case = TrainingCase("case", image, label, weights)
+        turned = Augmentation(rotate=45, scale=0, intensity=0, chance=1)
+        sampler = PatchSampler([case], (1, 16, 16), 2, turned, 0)
+        model = create_model("attention_unet", in_channels=1, num_classes=2, spatial_dims=2, feature_scale=32)
+        seen: list[int] = []
+        model.register_forward_hook(_Counting(seen))
+        config = TrainingConfig(epochs=2, batch_size=2, hold=1.0, freeze_statistics=True)
+        for _ in train_steps(model, sampler, config, CPU):
+            pass
+        return seen.count(0)
+
+    def test_whole_slices_need_none(self):
+        assert self.calls(np.ones((1, 24, 24), np.float32)) == 0
+
+    def test_scribbles_do(self):
+        weights = np.zeros((1, 24, 24), np.float32)
+        weights[0, 10:14, 10:14] = 1
+        assert self.calls(weights) == 2
+
+
+class _Counting:
+    """Notes whether each call came from the network that learns (1) or from its copy that gives opinions (0)."""
+
+    def __init__(self, seen: list[int]) -> None:
+        self.seen = seen
+
+    def __deepcopy__(self, memo: dict) -> _Counting:
+        return _Counting(self.seen)
+
+    def __call__(self, module: torch.nn.Module, inputs: object, outputs: object) -> None:
+        self.seen.append(int(module.training))
+
+
+def _all_of(label: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.full((1, 32, 32), label, np.uint8), np.ones((1, 32, 32), np.float32)
