@@ -10,14 +10,15 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 
-from napari_medattn.data import Example, Preparation, Volume
+from napari_medattn.data import Example, Preparation, Volume, prepare
 from napari_medattn.geometry import Grid
 from napari_medattn.learning.learn import learn
 from napari_medattn.learning.lost import RATE, WAY_BACK, go_back, lostness, rate_for
 from napari_medattn.learning.own import own_augmentation
 from napari_medattn.learning.plan import LearnPlan, tuning_config
 from napari_medattn.learning.rehearsal import RehearsalSampler
-from napari_medattn.models import create_model
+from napari_medattn.learning.scoring import Reference, Tally
+from napari_medattn.models import Recipe, create_model
 from napari_medattn.store import Card, Checkpoint, save_checkpoint
 from napari_medattn.training.examples import TrainingCase
 from napari_medattn.training.loop import TrainingConfig, train_steps
@@ -50,7 +51,24 @@ class TestHowLost:
 
     @given(SHARE, st.floats(1e-5, 1.0))
     def test_the_rate_lies_between_gentle_and_the_first_trainings(self, lost, own):
-        assert RATE <= rate_for(lost, own) <= max(own, RATE) * (1 + 1e-9)
+        assert RATE <= rate_for(lost, Recipe(learning_rate=own)) <= max(own, RATE) * (1 + 1e-9)
+
+    def test_another_optimisers_rate_is_not_taken_for_adams(self):
+        assert rate_for(1.0, Recipe(optimiser="sgd", learning_rate=0.05)) < 1e-3
+        assert rate_for(1.0, Recipe(optimiser="sgd", learning_rate=1e-5)) > RATE
+
+    def test_a_trace_of_a_class_that_is_not_there_does_not_make_a_network_lost(self):
+        image = np.zeros((1, 3, 32, 32), np.float32)
+        prepared = prepare(Volume(image + np.arange(32), Grid.from_spacing((3, 32, 32), (1, 1, 1))), Preparation())
+        labels, mask = np.zeros((3, 32, 32), np.uint8), np.zeros((3, 32, 32), np.uint8)
+        labels[:, :10, :10] = mask[:, :10, :10] = 1
+        mask[0, 20, 20:25] = 2
+        reference = Reference.of(Example(prepared.source, labels), prepared, by_slice=True)
+        tally = Tally(card().class_names)
+        tally.add(reference, [mask])
+        scores = tally.scores()
+        assert scores.dice["two"] == 0
+        assert lostness(scores.agreement, scores.mean_dice(20)) == 0
 
     def test_a_network_that_is_right_is_led_gently(self):
         config = tuning_config(LearnPlan(), card(), CPU, 10.0, agreement=0.99, lost=0.0)
@@ -115,14 +133,15 @@ class TestLearning:
         learned = learn(checkpoint, [self.example()], plan=LearnPlan(method=method, seconds=1.0), device="cpu")
         training = learned.checkpoint.card.training
         assert training["lost"] > 0.2
-        assert training["config"]["recipe"]["learning_rate"] == pytest.approx(
-            rate_for(training["lost"], 2e-3), rel=1e-3
-        )
+        rate = rate_for(training["lost"], Recipe(learning_rate=2e-3))
+        assert training["config"]["recipe"]["learning_rate"] == pytest.approx(rate, rel=1e-2)
         assert any("was lost here" in note for note in learned.notes) == (training["lost"] > 0.5)
 
-    def test_who_says_how_to_train_gets_just_that(self, checkpoint):
-        config = TrainingConfig(epochs=2, batch_size=2)
-        learned = learn(checkpoint, [self.example()], plan=LearnPlan(config=config, folds=0), device="cpu")
+    @pytest.mark.parametrize(
+        "told", [{"config": TrainingConfig(epochs=2, batch_size=2)}, {"learning_rate": 1e-3, "seconds": 0.5}]
+    )
+    def test_who_says_how_to_train_gets_just_that(self, checkpoint, told):
+        learned = learn(checkpoint, [self.example()], plan=LearnPlan(folds=0, **told), device="cpu")
         assert learned.checkpoint.card.training["lost"] == 0.0
 
 
@@ -147,6 +166,15 @@ class TestRehearsedLikeAtFirst:
         untouched = (batch.weights > 0).flatten(1).all(1)
         assert batch.labels.amax((1, 2))[untouched].tolist() == [1] * 4
         assert batch.labels.amax((1, 2))[~untouched].tolist() == [2] * 4
+
+    def test_earlier_patches_are_mirrored_with_their_labels_as_at_first(self):
+        swapping = replace(STILL, swap=((1, 2),))
+        new, old = (TrainingCase(name, np.ones((1, 1, 32, 32), np.float32), *_all_of(1)) for name in ("new", "old"))
+        sampler = RehearsalSampler([new], [old], 0.5, (1, 32, 32), 2, STILL, swapping, 0)
+        found = sampler.batch(40).labels[:, 0, 0]
+        drawn = [sampler.cases[sampler._case_of(n)].name for n in range(40)]
+        assert {int(label) for label, name in zip(found, drawn, strict=True) if name == "new"} == {1}
+        assert {int(label) for label, name in zip(found, drawn, strict=True) if name == "old"} == {1, 2}
 
 
 class TestOpinion:

@@ -151,6 +151,15 @@ class TestSpacing:
         with pytest.raises(TrainingError, match="no voxel size"):
             self.train(self.pictures(tmp_path / "data"), tmp_path / "out")
 
+    def test_nor_scored_at_a_wrong_one(self, tmp_path):
+        folder = self.pictures(tmp_path / "data", resolution=(10.0, 10.0), resolutionunit="CENTIMETER")
+        plan = replace(make_plan(epochs=1), validation=1, preparation=Preparation(spacing=(1.0, 0.5, 0.5)))
+        (case,) = plan.split(folder)[1]
+        values = tifffile.imread(tmp_path / "data" / "images" / f"{case}.tif")
+        tifffile.imwrite(tmp_path / "data" / "images" / f"{case}.tif", values)
+        with pytest.raises(TrainingError, match="no voxel size"):
+            run_to_end(train_on_folder(folder, plan, device="cpu", out=tmp_path / "out"))
+
     def test_a_network_of_pictures_takes_the_slices_of_a_scan_as_they_are(self, tmp_path):
         told = {"resolution": (10.0, 10.0), "resolutionunit": "CENTIMETER"}
         checkpoint = self.train(self.pictures(tmp_path / "data", **told), tmp_path / "out")

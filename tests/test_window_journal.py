@@ -310,6 +310,18 @@ class TestSwapped:
         assert second.header.scan != first.header.scan
         np.testing.assert_array_equal(replay(second.path).labels, mask_of(kept).data)
 
+    def test_a_stroke_under_way_stays_with_the_scan_before_and_the_next_is_kept(self, kept, qtbot):
+        first = kept.correct.keeper.journal
+        with mask_of(kept).block_history():
+            brush(mask_of(kept))
+            labels = mask_of(kept).data.copy()
+            self.swap(kept, qtbot)
+        brush(mask_of(kept), (16, 20, 4))
+        np.testing.assert_array_equal(replay(first.path).labels, labels)
+        second = kept.correct.keeper.journal
+        assert second is not first
+        np.testing.assert_array_equal(replay(second.path).labels, mask_of(kept).data)
+
     def test_the_scan_before_offers_its_edits_again(self, kept, viewer, scan, qtbot):
         brush(mask_of(kept))
         self.swap(kept, qtbot)

@@ -11,7 +11,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from napari_medattn.models import Recipe
+
 RATE = 2e-4  # the highest learning rate for a network that is nearly right
+FIRST_RATE = 1e-3  # for one whose first training tells no rate of Adam's
 WAY_BACK = 0.25  # of the way to the parent, for a network that is wholly lost
 _RIGHT, _LOST = 0.9, 0.4  # Dice
 
@@ -22,19 +25,20 @@ def lostness(agreement: float, dice: float) -> float:
     Args:
         agreement: Share of the counted voxels whose label the network gives. Where only wrong voxels count, it is near
             0 and so is the result: the Dice over such voxels does not tell whether a network is lost.
-        dice: Its mean Dice over the counted voxels.
+        dice: Its mean Dice over the counted voxels, of the classes that are truly there.
     """
     return agreement * min(max((_RIGHT - dice) / (_RIGHT - _LOST), 0.0), 1.0)
 
 
-def rate_for(lost: float, own: float) -> float:
+def rate_for(lost: float, own: Recipe) -> float:
     """The highest learning rate: half of the way, in powers, to that of the first training for a network that is lost.
 
     Args:
         lost: See `lostness`.
-        own: The rate of the recipe that the network was trained with first.
+        own: The recipe that the network was trained with first; rates of another optimiser say nothing here.
     """
-    return float(RATE * (max(own, RATE) / RATE) ** (lost / 2))
+    first = FIRST_RATE if own.optimiser == "sgd" else max(own.learning_rate, RATE)
+    return float(RATE * (first / RATE) ** (lost / 2))
 
 
 @torch.no_grad()

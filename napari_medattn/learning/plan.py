@@ -105,7 +105,7 @@ def tuning_config(
     if plan.config is not None:
         return plan.config if plan.config.seconds is None else replace(plan.config, seconds=seconds)
     own = own_recipe(card)
-    usual = ADAPTER_RATE if plan.method == "adapters" else rate_for(lost, own.learning_rate)
+    usual = ADAPTER_RATE if plan.method == "adapters" else rate_for(lost, own)
     rate = plan.learning_rate or usual
     return TrainingConfig(
         seconds=seconds,

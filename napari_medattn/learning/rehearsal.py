@@ -41,7 +41,7 @@ class RehearsalSampler(PatchSampler):
         super().__init__([*new, *old], size, spatial_dims, augmentation, seed)
         self._sizes = (len(new), len(old))
         self.share = (share if new else 1.0) if old else 0.0
-        self._vary_earlier = variation(earlier_augmentation, spatial_dims)
+        self._earlier = earlier_augmentation, variation(earlier_augmentation, spatial_dims)
         self._turns: dict[tuple[int, int], list[int]] = {}
 
     def _case_of(self, number: int) -> int:
@@ -54,5 +54,5 @@ class RehearsalSampler(PatchSampler):
             self._turns[group, turn] = (random.permutation(self._sizes[group]) + group * self._sizes[0]).tolist()
         return self._turns[group, turn][place]
 
-    def _variation_of(self, index: int) -> Any:
-        return super()._variation_of(index) if index < self._sizes[0] else self._vary_earlier
+    def _variation_of(self, index: int) -> tuple[Augmentation, Any]:
+        return super()._variation_of(index) if index < self._sizes[0] else self._earlier

@@ -28,6 +28,7 @@ class Scores:
         voxels: Counted voxels.
         agreement: Share of them whose label the network gives.
         voxel_size: Longest in-slice side of a voxel, in the same unit: what ``hd95`` cannot resolve.
+        truth: By class name, how many of the counted voxels are truly of it.
     """
 
     dice: Mapping[str, float]
@@ -36,11 +37,14 @@ class Scores:
     voxels: int
     agreement: float
     voxel_size: float = 1.0
+    truth: Mapping[str, int] = field(default_factory=dict)
 
-    @property
-    def mean_dice(self) -> float:
-        """The mean over the classes that either mask has; 1 if there are none."""
-        known = [value for value in self.dice.values() if not math.isnan(value)]
+    def mean_dice(self, fewest: int) -> float:
+        """The mean over the classes of which there truly are so many voxels; 1 if there are none.
+
+        A trace of a class where there is none makes its Dice 0, and says little of a network.
+        """
+        known = [value for name, value in self.dice.items() if self.truth.get(name, 0) >= fewest]
         return sum(known) / len(known) if known else 1.0
 
     def to_plain(self) -> dict[str, dict[str, float | None]]:
@@ -126,6 +130,7 @@ class Tally:
             voxels=total,
             agreement=_share(both.sum(), total),
             voxel_size=self.voxel_size,
+            truth={self.class_names[n]: int(self._confusion[n].sum()) for n in foreground},
         )
 
 

@@ -16,6 +16,7 @@ from napari_medattn.learning.adapters import merge_adapters
 from napari_medattn.learning.attempt import Lesson, Outcome, attempt_steps
 from napari_medattn.learning.exam import Exam, Marks
 from napari_medattn.learning.held_back import Counts, cut_folds
+from napari_medattn.learning.keep import FEWEST_VOXELS
 from napari_medattn.learning.ladder import Room
 from napari_medattn.learning.lost import go_back, lostness
 from napari_medattn.learning.material import Material
@@ -77,8 +78,8 @@ class Task:
         self.trained = 0.0
         card, asked = checkpoint.card, exam.seconds * (2 if self.folds else 1)
         left = max(seconds - spent - asked - _SAVING, seconds / 2)
-        agreement, dice = marks.learned.agreement, marks.learned.mean_dice
-        chosen = plan.config is None and plan.method in ("whole", "decoder")
+        agreement, dice = marks.learned.agreement, marks.learned.mean_dice(FEWEST_VOXELS)
+        chosen = plan.config is None and plan.learning_rate is None and plan.method in ("whole", "decoder")
         self.lost = lostness(agreement, dice) if chosen else 0.0
         if self.lost > 0.5:
             self._more_notes.append(f"The network was lost here (Dice {dice:.2f}), so it learned more as it did first.")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from napari_medattn.data import Preparation
-from napari_medattn.errors import CheckpointError
+from napari_medattn.errors import CheckpointError, InputError
 
 FORMAT = 1
 
@@ -116,7 +116,7 @@ class Card:
             if arguments["spatial_dims"] == 2 and z != 1:
                 raise ValueError(f"a 2-D network cannot work on tiles of {known['tile']}")
             return cls(**known)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, InputError) as error:
             raise _unreadable(source, error) from error
 
 

@@ -188,6 +188,7 @@ class _Run:
         """Draw a batch and compute the loss."""
         config, workers = self.config, self.workers
         batch = self.sampler.batch(config.batch, workers.rank, workers.count)
+        asks = self.before is not None and bool(batch.unsure.any())
         images, labels, weights, unsure = (part.to(self.device) for part in batch)
         images = images.contiguous(memory_format=self.layout)
         with _autocast(config.precision, self.device):
@@ -199,7 +200,7 @@ class _Run:
                 f"The loss became {self.value} after {self.clock.step} steps; nothing was saved.",
                 "Lower the learning rate or look for odd intensities in the examples.",
             )
-        if self.before is not None and unsure.any():
+        if self.before is not None and asks:
             with torch.no_grad():
                 opinion = self.before(images[unsure])
             nobody = (weights[unsure] == 0).float()

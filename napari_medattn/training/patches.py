@@ -115,9 +115,9 @@ class PatchSampler:
             self._order = turn, np.random.default_rng((self.seed, 0, turn)).permutation(len(self.cases))
         return int(self._order[1][place])
 
-    def _variation_of(self, index: int) -> Any:
-        """The transform for patches of a case."""
-        return self._vary
+    def _variation_of(self, index: int) -> tuple[Augmentation, Any]:
+        """How patches of a case are varied, and the transform that does it."""
+        return self.augmentation, self._vary
 
     def _patch(self, number: int) -> tuple[Tensor, Tensor, Tensor, bool]:
         random = np.random.default_rng((self.seed, 1, number))
@@ -132,15 +132,11 @@ class PatchSampler:
         weights *= torch.from_numpy(_inside(case.labels.shape, corner, self.size))
         if self.spatial_dims == 2:
             image, labels, weights = image[:, 0], labels[:, 0], weights[:, 0]
-        if self.augmentation.swap and random.random() < 0.5:
-            image, labels, weights = (
-                image.flip(-1),
-                _exchange(labels, self.augmentation.swap).flip(-1),
-                weights.flip(-1),
-            )
+        how, vary = self._variation_of(index)
+        if how.swap and random.random() < 0.5:
+            image, labels, weights = image.flip(-1), _exchange(labels, how.swap).flip(-1), weights.flip(-1)
         from monai.utils import convert_to_tensor
 
-        vary = self._variation_of(index)
         vary.set_random_state(int(random.integers(2**32)))
         varied = vary({"image": image, "labels": labels, "weights": weights})
         # MONAI's tensors carry metadata through every later operation; from here on plain ones will do.

@@ -103,6 +103,8 @@ class _Training:
         """Read, train, score, save."""
         cases = yield from self._read()
         examples = [self.folder.scored(case) for case in self.held_out]
+        for example in examples:
+            check_spacing(example.volume, self.plan.preparation)
         if examples and not any((example.labels[example.counts()] > 0).any() for example in examples):
             raise TrainingError("No held-out case has a voxel of any class to score.", "Hold out others.")
         config = self.plan.config

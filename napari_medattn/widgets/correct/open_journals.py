@@ -82,10 +82,11 @@ class OpenJournals:
     def let_go(self, gone: Callable[[Kept], bool]) -> bool:
         """Close those of which it holds; what they hold stays. Says whether there were any."""
         leaving = [kept for kept in self._open if gone(kept)]
-        # All are out before the first is flushed: that tells of an edit, and whoever hears of it may come back here.
-        self._open = [kept for kept in self._open if kept not in leaving]
+        # What is flushed is an edit: whoever hears of it must still find the mask under its journal.
         for kept in leaving:
             _flush(kept.mask)
+        self._open = [kept for kept in self._open if kept not in leaving]
+        for kept in leaving:
             _finish(kept.journal)
         return bool(leaving)
 
@@ -115,10 +116,7 @@ class OpenJournals:
     def close(self) -> None:
         """Let go of all."""
         self._timer.stop()
-        for kept in self._open:
-            _flush(kept.mask)
-            _finish(kept.journal)
-        self._open = []
+        self.let_go(lambda kept: True)
 
     def _write(self, kept: Kept) -> None:
         """Write where a journal starts from: the mask as it is now."""
