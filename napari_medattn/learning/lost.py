@@ -1,9 +1,9 @@
 """How lost a network is on what was corrected, and what follows from that for learning.
 
 A network that is nearly right is led on gently: small steps, close to where it is. One that is lost has little to hold
-on to: it is trained more as it was trained first, and afterwards goes a part of the way back to its parent, which costs
-the new little and saves much of the old (Wortsman et al., "Robust fine-tuning of zero-shot models", arXiv 2109.01903,
-section 3: weights between the two). benchmarks/learn.md has what each of these is worth.
+on to: it is trained more as it was trained first, and afterwards goes a part of the way back to its parent. That trades
+some of the new for the old (Wortsman et al., "Robust fine-tuning of zero-shot models", arXiv 2109.01903, section 3:
+weights between the two). benchmarks/learn.md has what each of these is worth.
 """
 
 from __future__ import annotations
