@@ -135,7 +135,7 @@ class TestLearning:
         assert training["lost"] > 0.2
         rate = rate_for(training["lost"], Recipe(learning_rate=2e-3))
         assert training["config"]["recipe"]["learning_rate"] == pytest.approx(rate, rel=1e-2)
-        assert any("was lost here" in note for note in learned.notes) == (training["lost"] > 0.5)
+        assert any("was far off here" in note for note in learned.notes) == (training["lost"] > 0.5)
 
     @pytest.mark.parametrize(
         "told", [{"config": TrainingConfig(epochs=2, batch_size=2)}, {"learning_rate": 1e-3, "seconds": 0.5}]

@@ -82,7 +82,7 @@ class Task:
         chosen = plan.config is None and plan.learning_rate is None and plan.method in ("whole", "decoder")
         self.lost = lostness(agreement, dice) if chosen else 0.0
         if self.lost > 0.5:
-            self._more_notes.append(f"The network was lost here (Dice {dice:.2f}), so it learned more as it did first.")
+            self._more_notes.append(f"The network was far off here (Dice {dice:.2f}), so larger changes were allowed.")
         self.fold_share = FOLD_SHARE * (1 - self.lost / 2) if self.folds else 0.0
         left *= 1 - self.fold_share
         self.config = tuning_config(plan, card, exam.device, left, agreement, self.lost)
