@@ -30,9 +30,9 @@ from napari_medattn import Checkpoint, Example, load_checkpoint, segment
 from napari_medattn.data.phantom import phantom
 from napari_medattn.events import TrainingStep
 from napari_medattn.learning.learn import LearnPlan, learn, learn_steps
-from napari_medattn.learning.lost import RATE
+from napari_medattn.learning.leeway import GENTLE, RATE
 from napari_medattn.learning.own import own_recipe
-from napari_medattn.learning.plan import ADAPTER_RATE, GENTLE, opinion_for
+from napari_medattn.learning.plan import ADAPTER_RATE, opinion_for
 from napari_medattn.learning.statistics import batch_norms
 from napari_medattn.models import Recipe
 from napari_medattn.training.folder import DataFolder

@@ -26,11 +26,14 @@ class Grid:
         shape: Voxels along (Z, Y, X).
         affine: (4, 4) float64; voxel (x, y, z, 1) -> RAS+ world coordinates.
         units: ``"mm"``, or ``"pixel"`` where the file gives no lengths.
+        oriented: Whether the file says where the patient's right, front and head are, or its format has a convention
+            for that; if not, the affine's directions mean nothing.
     """
 
     shape: tuple[int, int, int]
     affine: Affine
     units: str = "mm"
+    oriented: bool = True
 
     def __post_init__(self) -> None:
         affine = np.array(self.affine, dtype=np.float64)
@@ -45,8 +48,13 @@ class Grid:
 
     @classmethod
     def from_spacing(cls, shape: tuple[int, int, int], spacing: Triple, units: str = "mm") -> Grid:
-        """A grid along the world axes with its first voxel at the origin; ``spacing`` is (Z, Y, X)."""
-        return cls(shape, np.diag([*spacing[::-1], 1.0]), units)
+        """A grid of which only the voxel size (Z, Y, X) is known: its first voxel at the origin, not oriented."""
+        return cls(shape, np.diag([*spacing[::-1], 1.0]), units, oriented=False)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the affine says no more than a voxel size, as that of `from_spacing`."""
+        return np.array_equal(self.affine, np.diag([*self.spacing[::-1], 1.0]))
 
     @property
     def spacing(self) -> Triple:
@@ -96,7 +104,7 @@ class Grid:
             to_voxel: (4, 4), takes its voxels (Z, Y, X, 1) to voxels of this grid in the same order.
         """
         swap = np.eye(4)[[2, 1, 0, 3]]
-        return Grid(shape, self.affine @ swap @ to_voxel @ swap, self.units)
+        return Grid(shape, self.affine @ swap @ to_voxel @ swap, self.units, self.oriented)
 
     def matches(self, other: Grid, tolerance: float = 1e-3) -> bool:
         """Whether both have the same shape and their corners differ by less than ``tolerance`` mm."""

@@ -334,7 +334,7 @@ def describe_place(place: Place) -> str:
     voxel = " x ".join(f"{step:.3g}" for step in grid.spacing[::-1][:dims])
     if grid.units != "mm":
         return f"{size}, {voxel} {grid.units}"
-    if dims == 2:
+    if dims == 2 or not grid.oriented:
         return f"{size}, {voxel} mm"
     oblique = ", oblique: shown along its own axes" if grid.is_oblique else ""
     return f"{size}, {grid.orientation} {voxel} mm{oblique}"

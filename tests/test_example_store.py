@@ -22,6 +22,7 @@ from napari_medattn.data import Example, Volume
 from napari_medattn.errors import ExampleError, InputError, SaveError
 from napari_medattn.geometry import Grid
 from napari_medattn.layerdata import volume_to_layer
+from napari_medattn.store import example_entry
 from napari_medattn.store.example_entry import Entry
 from napari_medattn.store.examples import ExampleStore, held_out
 from napari_medattn.store.leftovers import sweep_leftovers
@@ -54,6 +55,7 @@ def same(one: Example, other: Example) -> bool:
         np.array_equal(one.volume.array, other.volume.array)
         and one.volume.array.dtype == other.volume.array.dtype
         and np.array_equal(one.volume.grid.affine, other.volume.grid.affine)
+        and one.volume.grid.oriented == other.volume.grid.oriented
         and np.array_equal(one.labels, other.labels)
         and np.array_equal(*weights)
         and (one.class_names, one.modality) == (other.class_names, other.modality)
@@ -61,6 +63,20 @@ def same(one: Example, other: Example) -> bool:
 
 
 class TestRoundTrip:
+    def test_an_image_that_says_nothing_of_right_and_left_says_no_more_later(self, store):
+        given = example(volume=replace(volume(), grid=Grid.from_spacing(SHAPE, (2.0, 1.0, 1.0))))
+        assert same(store.load(store.add(given)), given)
+
+    def test_of_images_kept_before_that_was_asked_it_is_told_by_their_affine(self, store, monkeypatch):
+        whole = example_entry.image_card
+        monkeypatch.setattr(
+            "napari_medattn.store.examples.image_card", lambda v: {k: x for k, x in whole(v).items() if k != "oriented"}
+        )
+        plain = Grid.from_spacing(SHAPE, (2.0, 1.0, 1.0))
+        for grid in (plain, Grid(SHAPE, AFFINE)):
+            entry = store.add(example(volume=replace(volume(), grid=grid)))
+            assert store.load(entry).volume.grid.oriented == grid.oriented
+
     def test_an_example_comes_back_as_it_was(self, store):
         given = example(modality="MR")
         assert same(store.load(store.add(given)), given)

@@ -78,6 +78,13 @@ class TestPlace:
         np.testing.assert_array_equal(back.labels(), drawn((1, 5, 6)))
         assert back.grid.spacing[1:] == pytest.approx((0.25, 0.5))
 
+    @pytest.mark.parametrize("oriented", [True, False])
+    @pytest.mark.parametrize("ending", [".tif", ".png"])
+    def test_whether_right_and_left_are_known_comes_back(self, tmp_path, ending, oriented):
+        grid = Grid((1, 5, 6), np.diag([0.5, 0.25, 1.0, 1.0]), oriented=oriented)
+        write_labels(tmp_path / f"m{ending}", drawn((1, 5, 6)), like(grid, spatial_dims=2))
+        assert read_volume(tmp_path / f"m{ending}").grid.oriented == oriented
+
     def test_a_mask_of_a_png_has_its_size(self, tmp_path):
         picture = np.random.default_rng(0).integers(0, 255, (7, 9, 3)).astype(np.uint8)
         Image.fromarray(picture).save(tmp_path / "skin.png")

@@ -139,14 +139,14 @@ class TestHeldBack:
             seen.append([case.weights > 0 for case in lesson.cases])
             return attempt(model, lesson, *rest)
 
-        def counted(self, model, references, sums):
+        def counted(self, model, references, sums, *limit):
             if (len(seen) > 1 and sums._confusion.sum() == 0) or scored:
                 masks = [np.zeros((4, 32, 32), bool) for _ in references]
                 for mask, reference in zip(masks, references, strict=True):
                     for region in reference.regions:
                         mask[region.box] |= region.counts
                 scored.append((len(seen) - 1, masks))
-            return tally(self, model, references, sums)
+            return tally(self, model, references, sums, *limit)
 
         monkeypatch.setattr(task, "attempt_steps", watched)
         monkeypatch.setattr(task.Exam, "tally_steps", counted)
@@ -269,6 +269,14 @@ def test_scoring_goes_on_on_the_cpu_when_memory_runs_out(parent, monkeypatch):
     scores = run_to_end(asked.score_steps(parent.build(), [reference]))
     assert scores.voxels == 32 * 32
     assert asked.notes == ["Memory ran out: scoring on the CPU."]
+
+
+def test_earlier_examples_are_scored_as_far_as_time_allows_and_then_always_the_same_ones(parent):
+    references = [exam.Reference.of(e, prepare(e.volume, parent.card.preparation)) for e in (example(0), example(1))]
+    asked = exam.Exam(parent.card, torch.device("cpu"), references[:1], earlier=references, limit=0.0)
+    marks = [run_to_end(asked.steps(parent.build())) for _ in range(2)]
+    assert [mark.earlier.voxels for mark in marks] == [32 * 32] * 2
+    assert asked.notes == ["1 of 2 earlier examples were scored, to save time."]
 
 
 class TestBadInput:

@@ -54,6 +54,30 @@ class TestWayBack:
         volume = noise((1, 5, 6), stored_as("PIR", shape=(1, 5, 6)), spatial_dims=2)
         assert prepare(volume, Preparation(intensity="none")).array.shape == (1, 1, 5, 6)
 
+    @pytest.mark.parametrize("target", ["RAS", "LPS", "PIR", None])
+    def test_nor_is_a_volume_that_does_not_say_where_right_and_left_are(self, target):
+        volume = noise((4, 5, 6), Grid.from_spacing((4, 5, 6), (3.0, 2.0, 1.0)))
+        part = volume.cropped((slice(1, 3), slice(None), slice(None)))
+        for one in (volume, part):
+            prepared = prepare(one, Preparation(orientation=target, intensity="none"))
+            np.testing.assert_array_equal(prepared.array, one.array)
+
+
+class TestNetworksOfFlatImages:
+    def test_pictures_say_nothing_so_scans_are_turned_as_pictures_of_them_are_shown(self):
+        how = Preparation(intensity="none").for_flat(())
+        scan = noise((4, 5, 6), stored_as("RAS", shape=(4, 5, 6)))
+        np.testing.assert_array_equal(prepare(scan, how).array, scan.array[:, :, ::-1, ::-1])
+
+    def test_images_that_say_how_they_lie_are_followed(self):
+        assert Preparation().for_flat({"PIR"}).orientation == "PIR"
+        assert Preparation().for_flat({"PIR", "PIL"}).orientation in ("PIR", "PIL")
+        assert Preparation().for_flat({"PIR", "LAS"}).orientation == "LPS"
+
+    @pytest.mark.parametrize("orientation", [None, "PIR"])
+    def test_what_was_chosen_stays(self, orientation):
+        assert Preparation(orientation=orientation).for_flat({"LAS"}).orientation == orientation
+
 
 class TestResampling:
     @pytest.mark.parametrize("size", [5, 15, 20, 33])
@@ -85,7 +109,7 @@ class TestResampling:
 
     def test_an_axis_of_zero_stays_as_it_is_stored(self):
         volume = noise((6, 8, 10), Grid.from_spacing((6, 8, 10), (7.0, 1.0, 1.0)))
-        how = Preparation(spacing=(1.0, 2.0, 2.0)).in_plane()
+        how = Preparation(spacing=(1.0, 2.0, 2.0)).for_flat(())
         assert prepare(volume, how).array.shape == (1, 6, 4, 5)
 
     @pytest.mark.parametrize("spacing", [(1.0, -1.0, 1.0), (1.0, float("nan"), 1.0)])

@@ -11,6 +11,7 @@ import pytest
 import tifffile
 from hypothesis import given, strategies as st
 
+from napari_medattn import segment
 from napari_medattn.data import Preparation, Volume, prepare, read_volume, write_labels
 from napari_medattn.errors import ReadError, TrainingError
 from napari_medattn.events import run_to_end
@@ -167,6 +168,17 @@ class TestSpacing:
         grid = Grid.from_spacing((5, 8, 8), (9.0, 1.0, 1.0))
         scan = Volume(np.random.default_rng(0).normal(size=(1, 5, 8, 8)).astype(np.float32), grid)
         assert prepare(scan, checkpoint.card.preparation).array.shape == (1, 5, 16, 16)
+
+    def test_and_turns_them_the_way_pictures_are_shown(self, tmp_path):
+        plan = replace(make_plan(epochs=1), validation=0)
+        folder = self.pictures(tmp_path / "data")
+        checkpoint = run_to_end(train_on_folder(folder, plan, device="cpu", out=tmp_path / "out"))
+        assert checkpoint.card.preparation.orientation == "LPS"
+        values = np.random.default_rng(0).normal(size=(1, 3, 16, 16)).astype(np.float32)
+        shown = segment(Volume(values, Grid((3, 16, 16), np.diag([-1.0, -1.0, 1.0, 1.0]))), checkpoint)
+        stored = segment(Volume(values[:, :, ::-1, ::-1], Grid((3, 16, 16), np.eye(4))), checkpoint)
+        np.testing.assert_array_equal(stored.labels[:, ::-1, ::-1], shown.labels)
+        assert 0 < shown.labels.mean() < 1
 
 
 class TestSides:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from napari_medattn.data import Preparation
+from napari_medattn.data.prepare import AS_PICTURES
 from napari_medattn.events import Progress
 from napari_medattn.models import get_spec
 from napari_medattn.store import Checkpoint, load_checkpoint
@@ -72,7 +73,7 @@ def starting_network(
     epochs = ceil(steps / ceil(len(cases) / _BATCH))
     some = replace(folder, cases={case: folder.cases[case] for case in cases})
     spacing = _spacing(some)
-    told = f"{folder.name} {epochs} {spacing} {' '.join(sorted(cases))}"
+    told = f"{folder.name} {epochs} {spacing} {AS_PICTURES} {' '.join(sorted(cases))}"
     name = f"start-{folder.name}-{hashlib.sha256(told.encode()).hexdigest()[:10]}"
     path = scratch / f"{name}.safetensors"
     if path.exists():

@@ -32,8 +32,12 @@ def finetune(
     rehearse: Annotated[
         list[Path] | None, typer.Option(help="Folder with earlier cases to be rehearsed, repeatable.")
     ] = None,
-    share: Annotated[float, typer.Option(help="Share of the patches that are rehearsed, 0 to 1.")] = 0.3,
-    anchor: Annotated[float, typer.Option(help="Strength of the pull towards the checkpoint's weights.")] = 0.1,
+    share: Annotated[
+        float | None, typer.Option(help="Share of the patches that are rehearsed, 0 to 1; chosen if not given.")
+    ] = None,
+    anchor: Annotated[
+        float | None, typer.Option(help="Strength of the pull towards the checkpoint's weights; chosen if not given.")
+    ] = None,
     opinion: Annotated[
         float | None,
         typer.Option(help="How much unlabelled voxels count as the checkpoint's own opinion; chosen if not given."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from napari_medattn.errors import InputError
 from napari_medattn.geometry import Reorientation, Triple
 
 Float = NDArray[np.float32]
+AS_PICTURES = "LPS"  # DICOM's own directions: the patient's right on the left, the front on top
 _SAMPLE = 1 << 20  # voxels from which percentiles are estimated
 
 
@@ -23,7 +25,8 @@ class Preparation:
     """How images were prepared when the network was trained; part of every checkpoint's card.
 
     Attributes:
-        orientation: World directions of the prepared x, y, z axes, e.g. ``"RAS"``; None: as stored.
+        orientation: World directions of the prepared x, y, z axes, e.g. ``"RAS"``; None: as stored. Images that
+            are flat, or do not say where right and left are, stay as stored in any case.
         spacing: Voxel size along (Z, Y, X) in mm; None, or 0 for one of them: as stored.
         intensity: ``"zscore"`` clips to the 0.5 and 99.5 percentiles, then gives mean 0 and standard
             deviation 1 per channel; ``"percentile"`` maps these percentiles to 0..1 and clips, per channel;
@@ -52,9 +55,20 @@ class Preparation:
         """Slices that the network sees at once."""
         return 2 * self.neighbours + 1
 
-    def in_plane(self) -> Preparation:
-        """The same with slices as far apart as they are stored."""
-        return self if self.spacing is None else replace(self, spacing=(0.0, *self.spacing[1:]))
+    def for_flat(self, seen: Collection[str]) -> Preparation:
+        """The same for a network that was trained on flat images: slices of scans are to look like these.
+
+        They stay as far apart as they are stored, and are turned the way that the images lay. Pictures do not say how
+        they lay, but those of scans are shown, and so exported, with x to the patient's left and y to the back.
+
+        Args:
+            seen: World directions of the axes, as in `orientation`, of those images that tell them.
+        """
+        usual = self.orientation == Preparation.orientation
+        alike = len({directions[:2] for directions in seen}) == 1
+        orientation = min(seen) if alike else AS_PICTURES
+        spacing = None if self.spacing is None else (0.0, *self.spacing[1:])
+        return replace(self, spacing=spacing, orientation=orientation if usual else self.orientation)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,8 +176,8 @@ def _check_memory(volume: Volume, how: Preparation) -> None:
 
 
 def turning(volume: Volume, how: Preparation) -> Reorientation:
-    """The axis change that a preparation asks for; a 2-D image stays as it is stored."""
-    stays = how.orientation is None or volume.spatial_dims == 2
+    """The axis change that a preparation asks for; what is flat or not oriented stays as it is stored."""
+    stays = how.orientation is None or volume.spatial_dims == 2 or not volume.grid.oriented
     return Reorientation.between(volume.grid, volume.grid.orientation if stays else str(how.orientation))
 
 

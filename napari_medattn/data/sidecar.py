@@ -1,6 +1,7 @@
 """What a JSON file beside an image says about its geometry, for formats that have no place for it.
 
-Our own keys are ``affine`` (4x4, voxel (x, y, z) to RAS+ mm), ``spacing`` ((Z, Y, X) in ``unit``) and ``class_names``.
+Our own keys are ``affine`` (4x4, voxel (x, y, z) to RAS+ mm), ``oriented`` (false where its directions mean nothing),
+``spacing`` ((Z, Y, X) in ``unit``) and ``class_names``.
 BIDS microscopy has ``PixelSize`` ([X, Y] or [X, Y, Z]) and ``PixelSizeUnits``; by its inheritance principle
 ``sub-1_SEM.json`` speaks of ``sub-1_sample-2_SEM.png`` too
 (https://bids-specification.readthedocs.io, Microscopy, and Common principles).
@@ -60,7 +61,8 @@ def grid_of(facts: Mapping[str, Any], shape: tuple[int, int, int]) -> Grid | Non
     """The grid (Z, Y, X) that our own or BIDS' keys describe, or None where they do not, or make no sense."""
     try:
         if "affine" in facts:
-            return Grid(shape, np.array(facts["affine"], float), units=str(facts.get("unit", "mm")))
+            affine, unit = np.array(facts["affine"], float), str(facts.get("unit", "mm"))
+            return Grid(shape, affine, unit, facts.get("oriented") is not False)
         spacing = _spacing(facts)
         return None if spacing is None else Grid.from_spacing(shape, spacing)
     except (GeometryError, ValueError, TypeError):

@@ -46,6 +46,7 @@ class Exam:
         earlier: Earlier examples; those that are left out because of `limit` are dropped for good.
         limit: Seconds that earlier examples may take.
         seconds: How long it took the last time.
+        learned_seconds: How long that of `learned` did.
         notes: What had to be changed.
     """
 
@@ -56,12 +57,14 @@ class Exam:
     earlier: Sequence[Reference] = ()
     limit: float = math.inf
     seconds: float = 0.0
+    learned_seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
 
     def steps(self, model: nn.Module) -> Generator[Progress, None, Marks]:
         """Ask a network everything."""
         began = time.monotonic()
         learned = yield from self.score_steps(model, self.learned)
+        self.learned_seconds = time.monotonic() - began
         held_out = (yield from self.score_steps(model, self.held_out)) if self.held_out else None
         earlier = (yield from self._earlier_steps(model)) if self.earlier else None
         self.seconds = time.monotonic() - began
@@ -74,11 +77,17 @@ class Exam:
         return tally.scores()
 
     def tally_steps(
-        self, model: nn.Module, references: Sequence[Reference], tally: Tally
-    ) -> Generator[Progress, None, None]:
-        """`score_steps` that adds to what was counted before."""
-        predictor = self.predictor(model)
-        for reference in references:
+        self, model: nn.Module, references: Sequence[Reference], tally: Tally, limit: float = math.inf
+    ) -> Generator[Progress, None, int]:
+        """`score_steps` that adds to what was counted before, beginning with no other after ``limit`` seconds.
+
+        Returns:
+            How many references were counted.
+        """
+        began, predictor = time.monotonic(), self.predictor(model)
+        for count, reference in enumerate(references):
+            if count and time.monotonic() - began > limit:
+                return count
             try:
                 masks = yield from region_labels(predictor, reference.prepared, reference.regions)
             except (RuntimeError, MemoryError) as error:
@@ -90,16 +99,15 @@ class Exam:
                 predictor = self.predictor(model)
                 masks = yield from region_labels(predictor, reference.prepared, reference.regions)
             tally.add(reference, masks)
+        return len(references)
 
     def _earlier_steps(self, model: nn.Module) -> Generator[Progress, None, Scores]:
         """As many earlier examples as there is time for, at least one."""
-        tally, began = Tally(self.card.class_names), time.monotonic()
-        for count, reference in enumerate(self.earlier, start=1):
-            yield from self.tally_steps(model, [reference], tally)
-            if time.monotonic() - began > self.limit and count < len(self.earlier):
-                self.notes.append(f"{count} of {len(self.earlier)} earlier examples were scored, to save time.")
-                self.earlier = self.earlier[:count]
-                break
+        tally = Tally(self.card.class_names)
+        count = yield from self.tally_steps(model, self.earlier, tally, self.limit)
+        if count < len(self.earlier):
+            self.notes.append(f"{count} of {len(self.earlier)} earlier examples were scored, to save time.")
+            self.earlier = self.earlier[:count]
         self.limit = math.inf
         return tally.scores()
 

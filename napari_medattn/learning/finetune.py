@@ -7,8 +7,7 @@ from collections.abc import Generator, Sequence
 from napari_medattn.data import Example
 from napari_medattn.events import Progress, run_to_end
 from napari_medattn.learning.learn import LearnPlan, learn_steps
-from napari_medattn.learning.lost import RATE
-from napari_medattn.learning.plan import GENTLE
+from napari_medattn.learning.leeway import GENTLE, RATE
 from napari_medattn.models import Recipe
 from napari_medattn.store import Checkpoint
 from napari_medattn.training.loop import Event, TrainingConfig

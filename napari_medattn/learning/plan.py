@@ -7,15 +7,13 @@ from dataclasses import dataclass, replace
 import torch
 
 from napari_medattn.errors import TrainingError
-from napari_medattn.learning.lost import rate_for
+from napari_medattn.learning.leeway import rate_for, variation_for
 from napari_medattn.learning.own import own_recipe
 from napari_medattn.models import Recipe
 from napari_medattn.store import Card
 from napari_medattn.training.loop import TrainingConfig
-from napari_medattn.training.patches import Augmentation
 
 ADAPTER_RATE = 2e-3  # an adapter starts at zero and has far to go
-GENTLE = Augmentation(rotate=8.0, scale=0.08, intensity=0.1)
 # Seconds by device and spatial axes of the network.
 _SECONDS = {("cpu", 2): 30.0, ("cpu", 3): 60.0, ("gpu", 2): 15.0, ("gpu", 3): 20.0}
 _BATCH = {"cpu": 2, "gpu": 4}
@@ -29,9 +27,9 @@ class LearnPlan:
         method: A name in `methods.METHODS`.
         seconds: Time from the call to the saved version, about; `default_seconds` if None. Preparing and scoring are
             taken off it, but half of it is always left to train.
-        rehearsal: Share of the patches that come from earlier examples, 0..1.
-        anchor: Strength of the pull towards the parent's weights, see `anchor.anchor`, for a parent that is right; the
-            more it is lost, the weaker the pull. benchmarks/finetune.md has what other values do.
+        rehearsal: Share of the patches that come from earlier examples, 0..1; None: `rehearsal_for` chooses.
+        anchor: Strength of the pull towards the parent's weights, see `anchor.anchor`; None: `anchor_for` chooses.
+            benchmarks/finetune.md has what other values do.
         opinion: Strength of the pull, on voxels that nobody vouches for, towards what the parent says of them, see
             `TrainingConfig.hold`; 0: they do not count at all. None: `opinion_for` chooses.
         folds: Where no examples are held out, in how many parts the corrections are cut: a network that learned
@@ -45,8 +43,8 @@ class LearnPlan:
 
     method: str = "whole"
     seconds: float | None = None
-    rehearsal: float = 0.3
-    anchor: float = 0.1
+    rehearsal: float | None = None
+    anchor: float | None = None
     opinion: float | None = None
     folds: int = 2
     batch_size: int | None = None
@@ -74,9 +72,9 @@ def default_seconds(card: Card, device: torch.device) -> float:
     return _SECONDS[_kind(device), card.spatial_dims]
 
 
-def tuning_recipe(own: Recipe, rate: float, lost: float = 0.0) -> Recipe:
-    """A recipe for a few hundred steps: the network's own terms, little warm-up, Dice loss as far as it is lost."""
-    return replace(Recipe(learning_rate=rate, warm_up=0.05, dice_weight=lost * own.dice_weight), terms=own.terms)
+def tuning_recipe(own: Recipe, rate: float, leeway: float = 0.0) -> Recipe:
+    """A recipe for a few hundred steps: the network's own terms, little warm-up, as much Dice loss as leeway."""
+    return replace(Recipe(learning_rate=rate, warm_up=0.05, dice_weight=leeway * own.dice_weight), terms=own.terms)
 
 
 def opinion_for(agreement: float) -> float:
@@ -90,7 +88,7 @@ def opinion_for(agreement: float) -> float:
 
 
 def tuning_config(
-    plan: LearnPlan, card: Card, device: torch.device, seconds: float, agreement: float, lost: float
+    plan: LearnPlan, card: Card, device: torch.device, seconds: float, agreement: float, leeway: float
 ) -> TrainingConfig:
     """What the training loop is told.
 
@@ -100,22 +98,27 @@ def tuning_config(
         device: Where the training runs.
         seconds: How long it may take.
         agreement: See `opinion_for`.
-        lost: See `lostness`.
+        leeway: See `leeway.leeway`.
     """
     if plan.config is not None:
         return plan.config if plan.config.seconds is None else replace(plan.config, seconds=seconds)
     own = own_recipe(card)
-    usual = ADAPTER_RATE if plan.method == "adapters" else rate_for(lost, own)
+    usual = ADAPTER_RATE if plan.method == "adapters" else rate_for(leeway, own)
     rate = plan.learning_rate or usual
     return TrainingConfig(
         seconds=seconds,
-        batch_size=plan.batch_size or _BATCH[_kind(device)],
-        recipe=tuning_recipe(own, rate, lost),
-        augmentation=GENTLE,
+        batch_size=plan.batch_size or _batch(device, card.spatial_dims, leeway),
+        recipe=tuning_recipe(own, rate, leeway),
+        augmentation=variation_for(leeway),
         seed=plan.seed,
         freeze_statistics=True,
         hold=opinion_for(agreement) if plan.opinion is None else plan.opinion,
     )
+
+
+def _batch(device: torch.device, spatial_dims: int, leeway: float) -> int:
+    """Patches per step; of small 2-D ones several take little longer than one, and there are many of them."""
+    return round(_BATCH[_kind(device)] * (1 + leeway if spatial_dims == 2 else 1))
 
 
 def _kind(device: torch.device) -> str:

@@ -18,7 +18,7 @@ from napari_medattn.learning.exam import Exam, Marks
 from napari_medattn.learning.held_back import Counts, cut_folds
 from napari_medattn.learning.keep import FEWEST_VOXELS
 from napari_medattn.learning.ladder import Room
-from napari_medattn.learning.lost import go_back, lostness
+from napari_medattn.learning.leeway import anchor_for, go_back, leeway, rehearsal_for
 from napari_medattn.learning.material import Material
 from napari_medattn.learning.own import own_augmentation
 from napari_medattn.learning.plan import LearnPlan, tuning_config
@@ -26,9 +26,10 @@ from napari_medattn.learning.scoring import Scores, Tally
 from napari_medattn.store import Checkpoint
 from napari_medattn.training.loop import Event, TrainingConfig
 
-FOLD_SHARE = 0.4  # of the training time, for all folds together; half of it where it is plain that much is to be won
+FOLD_SHARE = 0.4  # of the training time, for all folds together; half of it at full leeway
 VALIDATION_SHARE = 0.15  # of the training time
 _SAVING = 0.3  # seconds
+_FAR_OFF = 0.6  # Dice, below which people are told
 Pair = tuple[Scores | None, Scores | None]
 
 
@@ -49,7 +50,9 @@ class Task:
     Attributes:
         folds: For each fold, for each new example, the voxels that are held back.
         fold_share: The part of the training time that goes into folds.
-        lost: How lost the parent is, see `lostness`; 0 where somebody said how to train, or few weights learn.
+        leeway: See `leeway.leeway`; 0 where somebody said how to train, or few weights learn.
+        rehearsal: See `LearnPlan`; what is really done.
+        anchor: Likewise.
         outcome: How the training that is kept ended.
         trained: Seconds that it took.
     """
@@ -76,16 +79,19 @@ class Task:
         self.start = copy.deepcopy(model)
         self._more_notes: list[str] = []
         self.trained = 0.0
-        card, asked = checkpoint.card, exam.seconds * (2 if self.folds else 1)
+        card, asked = checkpoint.card, exam.seconds + (exam.learned_seconds if self.folds else 0.0)
         left = max(seconds - spent - asked - _SAVING, seconds / 2)
         agreement, dice = marks.learned.agreement, marks.learned.mean_dice(FEWEST_VOXELS)
         chosen = plan.config is None and plan.learning_rate is None and plan.method in ("whole", "decoder")
-        self.lost = lostness(agreement, dice) if chosen else 0.0
-        if self.lost > 0.5:
+        rehearsing = bool(material.earlier) and plan.rehearsal != 0
+        self.leeway = leeway(agreement, dice, rehearsing) if chosen else 0.0
+        self.rehearsal = rehearsal_for(self.leeway) if plan.rehearsal is None else plan.rehearsal
+        self.anchor = anchor_for(self.leeway) if plan.anchor is None else plan.anchor
+        if self.leeway > 0.5 and dice < _FAR_OFF:
             self._more_notes.append(f"The network was far off here (Dice {dice:.2f}), so larger changes were allowed.")
-        self.fold_share = FOLD_SHARE * (1 - self.lost / 2) if self.folds else 0.0
+        self.fold_share = FOLD_SHARE * (1 - self.leeway / 2) if self.folds else 0.0
         left *= 1 - self.fold_share
-        self.config = tuning_config(plan, card, exam.device, left, agreement, self.lost)
+        self.config = tuning_config(plan, card, exam.device, left, agreement, self.leeway)
         z, y, x = (-(-side // step) * step for side, step in zip(card.tile, stride, strict=True))
         self.outcome = Outcome(Room(self.config.batch, (z, y, x), exam.device))
 
@@ -104,7 +110,7 @@ class Task:
             config = replace(config, validations=often)
             validate = self._validate if often else None
         self.outcome = yield from attempt_steps(self.model, self._lesson(config), validate, stop)
-        go_back(merge_adapters(self.model), self.start, self.lost)
+        go_back(merge_adapters(self.model), self.start, self.leeway)
         self.trained = time.monotonic() - began
 
     def fold_steps(self, stop: Callable[[], bool]) -> Generator[Progress, None, Pair]:
@@ -132,7 +138,7 @@ class Task:
                 return None, None
             pairs = zip(self.material.new, held_back, strict=True)
             references = [part.reference(counts, by_slice=True) for part, counts in pairs if counts.any()]
-            go_back(merge_adapters(model), self.start, self.lost)
+            go_back(merge_adapters(model), self.start, self.leeway)
             yield from self.exam.tally_steps(model, references, tally)
         return self.marks.learned, tally.scores()
 
@@ -142,9 +148,9 @@ class Task:
         return Lesson(
             [part.case(classes, counts) for part, counts in zip(material.new, left_out, strict=True)],
             [part.case(classes) for part in material.earlier],
-            self.plan.rehearsal,
+            self.rehearsal,
             self.plan.method,
-            self.plan.anchor * (1 - self.lost),
+            self.anchor,
             config,
             own_augmentation(self.checkpoint.card),
             self.outcome.room,

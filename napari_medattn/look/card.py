@@ -52,6 +52,7 @@ def card_of(found: PlacedMap) -> dict[str, Any]:
             "spacing_zyx": list(found.source.grid.spacing),
             "units": found.source.grid.units,
             "affine_xyz_to_ras": found.source.grid.affine.tolist(),
+            "oriented": found.source.grid.oriented,
         },
         **{key: record.get(key) for key in _RUN},
         "notes": list(record.get("notes", ())),
@@ -95,10 +96,10 @@ def describe(found: PlacedMap) -> str:
 def _question(found: PlacedMap) -> dict[str, Any]:
     asked = found.asked
     assert asked is not None
-    facts = asdict(asked)
+    facts, grid = asdict(asked), found.source.grid
     return {
         "direction": facts["direction"],
         "voxel_zyx": list(facts["voxel"]),
-        "world_xyz_ras": list(facts["world"]) if found.source.grid.units == "mm" else None,
+        "world_xyz_ras": list(facts["world"]) if grid.units == "mm" and grid.oriented else None,
         "position_on_sites_grid": list(facts["position"]),
     }

@@ -54,7 +54,7 @@ class Plane:
                 f"{volume.name} has no slice {index} along {'zyx'[axis]}.", f"Its slices there are 0 to {size - 1}."
             )
         down, right = (a for a in range(3) if a != axis)
-        if not _is_oriented(volume):
+        if volume.spatial_dims == 2 or not volume.grid.oriented:
             return cls(volume, axis, index, (down, False), (right, False), ("", "", "", ""))
         codes = {a: volume.grid.orientation[2 - a] for a in (down, right)}
         if codes[down] in "RL" or (codes[down] in "AP" and codes[right] in "SI"):
@@ -127,13 +127,6 @@ def best_slice(labels: NDArray[np.integer] | None, volume: Volume, axis: int = 0
         others = tuple(a for a in range(3) if a != axis)
         return int(np.argmax(np.count_nonzero(labels, axis=others)))
     return volume.grid.shape[axis] // 2
-
-
-def _is_oriented(volume: Volume) -> bool:
-    """Whether the image says where right and left are: a grid made from a voxel size alone does not."""
-    grid = volume.grid
-    plain = np.array_equal(grid.affine, Grid.from_spacing(grid.shape, grid.spacing, grid.units).affine)
-    return volume.spatial_dims == 3 and grid.units == "mm" and (volume.header is not None or not plain)
 
 
 def _ends(grid: Grid, axis: int, flipped: bool) -> tuple[str, str]:

@@ -89,6 +89,7 @@ def image_card(volume: Volume) -> dict[str, Any]:
     return {
         "kind": "image",
         "affine": [float(value) for value in volume.grid.affine.ravel()],
+        "oriented": volume.grid.oriented,
         "units": volume.grid.units,
         "spatial_dims": volume.spatial_dims,
     }

@@ -254,6 +254,8 @@ class ExampleStore:
             if image_hash(card, array) != case:
                 raise ValueError("its content is not what its name says")
             grid = Grid(array.shape[1:], np.array(card["affine"]).reshape(4, 4), str(card["units"]))
+            # Cards of before do not say whether it is oriented.
+            grid = replace(grid, oriented=bool(card.get("oriented", grid.units == "mm" and not grid.is_plain)))
             return Volume(array, grid, name=case_title(case), spatial_dims=int(card["spatial_dims"]))
         except (KeyError, TypeError, ValueError, GeometryError) as error:
             raise damaged(path, error) from error

@@ -19,7 +19,8 @@ def make_optimiser(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.SGD(parameters, rate, recipe.momentum, weight_decay=decay, nesterov=recipe.nesterov)
     if recipe.optimiser == "adam":
         return torch.optim.Adam(parameters, rate, recipe.betas, weight_decay=decay)
-    return torch.optim.AdamW(parameters, rate, recipe.betas, weight_decay=decay)
+    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters) or None
+    return torch.optim.AdamW(parameters, rate, recipe.betas, weight_decay=decay, fused=fused)
 
 
 class Schedule:

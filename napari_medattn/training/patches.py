@@ -138,11 +138,10 @@ class PatchSampler:
         from monai.utils import convert_to_tensor
 
         vary.set_random_state(int(random.integers(2**32)))
-        varied = vary({"image": image, "labels": labels, "weights": weights})
+        varied = vary({"image": image, "marks": torch.cat([labels, weights])})
         # MONAI's tensors carry metadata through every later operation; from here on plain ones will do.
-        image, labels, weights = (
-            convert_to_tensor(varied[key], track_meta=False) for key in ("image", "labels", "weights")
-        )
+        image, marks = (convert_to_tensor(varied[key], track_meta=False) for key in ("image", "marks"))
+        labels, weights = marks.split(1)
         return image, labels, weights, unsure
 
     def _corner(self, index: int, random: np.random.Generator) -> list[int]:
@@ -186,10 +185,10 @@ def _exchange(labels: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
 
 
 def variation(how: Augmentation, spatial_dims: int) -> Any:
-    """A MONAI pipeline over the keys image, labels and weights."""
+    """A MONAI pipeline over the keys image and marks: labels and weights, which are 0 where nothing is known."""
     from monai import transforms
 
-    keys = ["image", "labels", "weights"]
+    keys = ["image", "marks"]
     angle, strength = np.deg2rad(how.rotate), how.intensity
     # Axes that carry few voxels are not rotated out of the slice in 2-D: one angle only.
     angles = [angle] * (1 if spatial_dims == 2 else 3)
@@ -201,8 +200,8 @@ def variation(how: Augmentation, spatial_dims: int) -> Any:
                 prob=how.chance,
                 rotate_range=angles,
                 scale_range=[how.scale] * spatial_dims,
-                mode=["bilinear", "nearest", "nearest"],
-                padding_mode=["border", "border", "zeros"],
+                mode=["bilinear", "nearest"],
+                padding_mode=["border", "zeros"],
             )
         )
     if strength:

@@ -96,7 +96,8 @@ class _Training:
         if not how.flip_axes:
             return how
         first = read_volume(self.folder.cases[self.training[0]][0])
-        orientation = plan.preparation.orientation if first.spatial_dims == 3 else None
+        oriented = first.spatial_dims == 3 and first.grid.oriented
+        orientation = plan.preparation.orientation if oriented else None
         return mirrored_safely(how, self.folder.class_names, plan.sides, orientation)
 
     def steps(self) -> Steps:
@@ -137,15 +138,16 @@ class _Training:
         return checkpoint
 
     def _read(self) -> Generator[Progress, None, list[TrainingCase]]:
-        cases, flat = [], True
+        cases, flat, seen = [], True, set[str]()
         for count, case in enumerate(self.training):
             yield Progress("reading cases", count, len(self.training), "cases", time.monotonic() - self.began)
             example = self.folder.example(case)
             check_spacing(example.volume, self.plan.preparation)
-            flat = flat and example.volume.spatial_dims == 2
+            flat, grid = flat and example.volume.spatial_dims == 2, example.volume.grid
+            seen |= {grid.orientation} if grid.oriented else set()
             cases.append(prepare_example(example, self.plan.preparation, len(self.folder.class_names)))
         if flat:
-            self.plan = replace(self.plan, preparation=self.plan.preparation.in_plane())
+            self.plan = replace(self.plan, preparation=self.plan.preparation.for_flat(seen))
         return cases
 
     def _network(self, cases: Sequence[TrainingCase]) -> tuple[Card, nn.Module]:

@@ -79,6 +79,8 @@ def in_words(place: Place) -> tuple[str, str]:
     text, grid = describe_place(place), place.grid
     if place.spatial_dims == 2 or grid.units != "mm":
         return text, "Voxels are drawn as they are stored."
+    if not grid.oriented:
+        return text, "Voxels are drawn as they are stored; nothing says where the patient's right and left are."
     sides = sides_on_screen(grid)
     tip = f"{axes_in_words(grid)} Voxels are drawn as they are stored: in slices along z, {sides}."
     if grid.is_oblique:

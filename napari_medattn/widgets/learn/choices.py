@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from napari_medattn.learning.methods import Method
 
 AUTOMATIC = -1.0  # of untouched voxels: as much as suits the corrections
+AUTOMATIC_STEP = -0.05  # of the others: one step of their boxes below none
 _TIMES = {"automatic": 0.0, "15 s": 15.0, "30 s": 30.0, "1 min": 60.0, "3 min": 180.0, "10 min": 600.0}
 
 
@@ -29,15 +30,17 @@ class Choices(QWidget):
         )
         self.rehearsal = number(
             "rehearsal",
-            "Share of what is looked at that comes from cases learned earlier, against forgetting them: 0 to 1.",
-            (0.0, 1.0, 0.05),
-            0.3,
+            "Share of what is looked at that comes from cases learned earlier, against forgetting them: 0 to 1; "
+            "automatic is more where much is to be learned.",
+            (AUTOMATIC_STEP, 1.0, 0.05),
+            AUTOMATIC_STEP,
         )
         self.anchor = number(
             "hold to parent",
-            "Pull of all weights towards those that learning starts from, against forgetting: 0 is none.",
-            (0.0, 100.0, 0.05),
-            0.1,
+            "Pull of all weights towards those that learning starts from, against forgetting: 0 is none; "
+            "automatic is less where much is to be learned.",
+            (AUTOMATIC_STEP, 100.0, 0.05),
+            AUTOMATIC_STEP,
         )
         self.opinion = number(
             "untouched voxels",
@@ -46,11 +49,11 @@ class Choices(QWidget):
             (AUTOMATIC, 100.0, 1.0),
             AUTOMATIC,
         )
-        self.opinion.setSpecialValueText("automatic")
         rare = QWidget()
         rarely = QFormLayout(rare)
         rarely.setContentsMargins(6, 0, 0, 0)
         for box in (self.rehearsal, self.anchor, self.opinion):
+            box.setSpecialValueText("automatic")
             label = QLabel(box.accessibleName())
             label.setToolTip(box.toolTip())
             rarely.addRow(label, box)
@@ -84,7 +87,8 @@ class Choices(QWidget):
             return
         for name, box in self._numbers.items():
             with QSignalBlocker(box):
-                box.setValue(getattr(kept, name))
+                value = getattr(kept, name)
+                box.setValue(value if value >= 0 else box.minimum())
         with QSignalBlocker(self.time):
             select(self.time, kept.seconds)
         with QSignalBlocker(self.method):
@@ -104,13 +108,11 @@ class Choices(QWidget):
 
     def plan(self) -> dict[str, Any]:
         """The arguments of a `LearnPlan`."""
-        opinion = self.opinion.value()
+        numbers = {name: box.value() for name, box in self._numbers.items()}
         return {
             "method": self.method.currentData(),
             "seconds": self.time.currentData() or None,
-            "rehearsal": self.rehearsal.value(),
-            "anchor": self.anchor.value(),
-            "opinion": None if opinion < 0 else opinion,
+            **{name: None if value < 0 else value for name, value in numbers.items()},
         }
 
     @property

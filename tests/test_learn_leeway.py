@@ -1,4 +1,4 @@
-"""A network that is lost is led otherwise than one that is nearly right, and comes a part of the way back."""
+"""Whole slices give learning leeway, wrong voxels alone do not; with leeway it comes a part of the way back."""
 
 from __future__ import annotations
 
@@ -10,10 +10,21 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 
+from napari_medattn import segment
 from napari_medattn.data import Example, Preparation, Volume, prepare
 from napari_medattn.geometry import Grid
 from napari_medattn.learning.learn import learn
-from napari_medattn.learning.lost import RATE, WAY_BACK, go_back, lostness, rate_for
+from napari_medattn.learning.leeway import (
+    GENTLE,
+    RATE,
+    WAY_BACK,
+    anchor_for,
+    go_back,
+    leeway,
+    rate_for,
+    rehearsal_for,
+    variation_for,
+)
 from napari_medattn.learning.own import own_augmentation
 from napari_medattn.learning.plan import LearnPlan, tuning_config
 from napari_medattn.learning.rehearsal import RehearsalSampler
@@ -37,27 +48,29 @@ def card(**training) -> Card:
     return Card("net", "attention_unet", arguments, classes, Preparation(), (1, 32, 32), training={**facts, **training})
 
 
-class TestHowLost:
+class TestHowMuch:
     @given(SHARE, SHARE)
-    def test_it_is_a_share(self, agreement, dice):
-        assert 0 <= lostness(agreement, dice) <= 1
+    def test_it_is_a_share_and_more_where_something_is_rehearsed(self, agreement, dice):
+        assert 0 <= leeway(agreement, dice, rehearsing=False) <= leeway(agreement, dice, rehearsing=True) <= 1
 
-    def test_wrong_voxels_alone_do_not_make_a_good_network_lost(self):
-        assert lostness(agreement=0.0, dice=0.0) == 0
+    def test_wrong_voxels_alone_give_none(self):
+        assert leeway(agreement=0.0, dice=0.0, rehearsing=True) == 0
 
     def test_whole_slices_do(self):
-        assert lostness(agreement=0.95, dice=0.1) > 0.9
-        assert lostness(agreement=0.99, dice=0.92) == 0
+        assert leeway(agreement=0.95, dice=0.1, rehearsing=False) > 0.9
+        assert leeway(agreement=0.99, dice=0.92, rehearsing=False) == 0
+        assert leeway(agreement=0.99, dice=0.99, rehearsing=True) < 0.15
+        assert leeway(agreement=1.0, dice=1.0, rehearsing=True) == 0
 
     @given(SHARE, st.floats(1e-5, 1.0))
-    def test_the_rate_lies_between_gentle_and_the_first_trainings(self, lost, own):
-        assert RATE <= rate_for(lost, Recipe(learning_rate=own)) <= max(own, RATE) * (1 + 1e-9)
+    def test_the_rate_lies_between_gentle_and_the_first_trainings(self, share, own):
+        assert RATE <= rate_for(share, Recipe(learning_rate=own)) <= max(own, RATE) * (1 + 1e-9)
 
     def test_another_optimisers_rate_is_not_taken_for_adams(self):
         assert rate_for(1.0, Recipe(optimiser="sgd", learning_rate=0.05)) < 1e-3
         assert rate_for(1.0, Recipe(optimiser="sgd", learning_rate=1e-5)) > RATE
 
-    def test_a_trace_of_a_class_that_is_not_there_does_not_make_a_network_lost(self):
+    def test_a_trace_of_a_class_that_is_not_there_gives_none(self):
         image = np.zeros((1, 3, 32, 32), np.float32)
         prepared = prepare(Volume(image + np.arange(32), Grid.from_spacing((3, 32, 32), (1, 1, 1))), Preparation())
         labels, mask = np.zeros((3, 32, 32), np.uint8), np.zeros((3, 32, 32), np.uint8)
@@ -68,20 +81,32 @@ class TestHowLost:
         tally.add(reference, [mask])
         scores = tally.scores()
         assert scores.dice["two"] == 0
-        assert lostness(scores.agreement, scores.mean_dice(20)) == 0
+        assert leeway(scores.agreement, scores.mean_dice(20), rehearsing=True) == 0
 
-    def test_a_network_that_is_right_is_led_gently(self):
-        config = tuning_config(LearnPlan(), card(), CPU, 10.0, agreement=0.99, lost=0.0)
+    def test_without_leeway_a_network_is_led_gently(self):
+        config = tuning_config(LearnPlan(), card(), CPU, 10.0, agreement=0.99, leeway=0.0)
         assert (config.recipe.learning_rate, config.recipe.dice_weight) == (RATE, 0.0)
+        assert (config.batch, config.augmentation) == (2, GENTLE)
 
-    def test_a_lost_one_is_trained_more_as_it_was_first(self):
-        config = tuning_config(LearnPlan(), card(), CPU, 10.0, agreement=0.95, lost=1.0)
+    def test_with_leeway_it_is_trained_more_as_it_was_first(self):
+        config = tuning_config(LearnPlan(), card(), CPU, 10.0, agreement=0.95, leeway=1.0)
         assert config.recipe.learning_rate > 2 * RATE
         assert config.recipe.dice_weight == 1.0
+        assert config.batch == 4
+        assert config.augmentation.rotate == pytest.approx(Augmentation().rotate)
+        assert variation_for(0.5).intensity == pytest.approx((GENTLE.intensity + Augmentation().intensity) / 2)
+
+    def test_a_volume_takes_no_more_memory_for_it(self):
+        solid = replace(card(), arguments={**card().arguments, "spatial_dims": 3}, tile=(16, 32, 32))
+        assert tuning_config(LearnPlan(), solid, CPU, 10.0, agreement=0.95, leeway=1.0).batch == 2
+
+    def test_the_more_may_change_the_more_is_rehearsed_and_the_less_is_held(self):
+        assert rehearsal_for(0.0) < rehearsal_for(0.5) < rehearsal_for(1.0) <= 0.5
+        assert anchor_for(0.0) > anchor_for(0.5) > anchor_for(1.0) == 0
 
     def test_a_rate_that_was_asked_for_is_taken(self):
         plan = LearnPlan(learning_rate=0.5)
-        assert tuning_config(plan, card(), CPU, 10.0, agreement=1.0, lost=1.0).recipe.learning_rate == 0.5
+        assert tuning_config(plan, card(), CPU, 10.0, agreement=1.0, leeway=1.0).recipe.learning_rate == 0.5
 
 
 class TestWayBack:
@@ -94,12 +119,12 @@ class TestWayBack:
                 parameter.add_(1.0)
         return model, parent
 
-    @pytest.mark.parametrize("lost", [0.0, 0.5, 1.0])
-    def test_every_weight_goes_the_same_part_of_the_way(self, lost):
+    @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+    def test_every_weight_goes_the_same_part_of_the_way(self, share):
         model, parent = self.pair()
-        go_back(model, parent, lost)
+        go_back(model, parent, share)
         for new, old in zip(model.parameters(), parent.parameters(), strict=True):
-            torch.testing.assert_close(new - old, torch.full_like(new, 1 - WAY_BACK * lost))
+            torch.testing.assert_close(new - old, torch.full_like(new, 1 - WAY_BACK * share))
 
     def test_the_parent_and_what_was_measured_stay(self):
         model, parent = self.pair()
@@ -129,20 +154,34 @@ class TestLearning:
         return Example(volume, labels)
 
     @pytest.mark.parametrize("method", ["whole", "decoder"])
-    def test_a_lost_network_says_so_and_its_card_tells_how_it_learned(self, checkpoint, method):
+    def test_a_network_that_was_far_off_says_so_and_its_card_tells_how_it_learned(self, checkpoint, method):
         learned = learn(checkpoint, [self.example()], plan=LearnPlan(method=method, seconds=1.0), device="cpu")
         training = learned.checkpoint.card.training
-        assert training["lost"] > 0.2
-        rate = rate_for(training["lost"], Recipe(learning_rate=2e-3))
+        assert training["leeway"] > 0.2
+        rate = rate_for(training["leeway"], Recipe(learning_rate=2e-3))
         assert training["config"]["recipe"]["learning_rate"] == pytest.approx(rate, rel=1e-2)
-        assert any("was far off here" in note for note in learned.notes) == (training["lost"] > 0.5)
+        assert any("was far off here" in note for note in learned.notes) == (training["leeway"] > 0.5)
 
     @pytest.mark.parametrize(
         "told", [{"config": TrainingConfig(epochs=2, batch_size=2)}, {"learning_rate": 1e-3, "seconds": 0.5}]
     )
     def test_who_says_how_to_train_gets_just_that(self, checkpoint, told):
         learned = learn(checkpoint, [self.example()], plan=LearnPlan(folds=0, **told), device="cpu")
-        assert learned.checkpoint.card.training["lost"] == 0.0
+        assert learned.checkpoint.card.training["leeway"] == 0.0
+
+    def test_strokes_over_what_was_wrong_are_no_sign_that_it_was_far_off(self, checkpoint):
+        given = self.example()
+        mask = segment(given.volume, checkpoint).labels
+        wrong = replace(given, weights=mask != given.labels)
+        learned = learn(checkpoint, [wrong], plan=LearnPlan(seconds=0.5, folds=0), device="cpu")
+        assert learned.checkpoint.card.training["leeway"] == 0
+        assert not any("far off" in note for note in learned.notes)
+
+    def test_what_was_asked_for_is_done_whatever_the_leeway_and_the_card_tells_it(self, checkpoint):
+        plan = LearnPlan(seconds=0.5, folds=0, anchor=3.0, rehearsal=0.2)
+        training = learn(checkpoint, [self.example()], plan=plan, device="cpu").checkpoint.card.training
+        assert training["leeway"] > 0.2
+        assert (training["anchor"], training["rehearsal"]) == (3.0, 0.2)
 
 
 class TestRehearsedLikeAtFirst:
