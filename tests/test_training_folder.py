@@ -182,6 +182,30 @@ class TestSpacing:
 
 
 class TestSides:
+    @pytest.mark.parametrize("ending", [".tif", ".nii.gz"])
+    def test_where_nothing_says_which_axis_runs_from_right_to_left_none_is_taken_for_safe(self, tmp_path, ending):
+        for folder in ("images", "labels"):
+            (tmp_path / folder).mkdir()
+            for number in range(3):
+                labels = np.random.default_rng(number).integers(0, 3, (4, 16, 16)).astype(np.uint8)
+                path = tmp_path / folder / f"p{number}{ending}"
+                if ending == ".tif":
+                    tifffile.imwrite(path, labels, photometric="minisblack")
+                else:
+                    write_labels(path, labels, Volume(labels[None], Grid(labels.shape, np.eye(4))))
+        names = {"0": "background", "1": "left kidney", "2": "right kidney"}
+        facts = {"name": "stacks", "labels": names, "licence": "CC0"}
+        (tmp_path / "dataset.json").write_text(json.dumps(facts), encoding="utf-8")
+        plan = make_plan(epochs=1)
+        config = replace(plan.config, augmentation=Augmentation(flip_axes=(-2,)))
+        steps = train_on_folder(DataFolder.open(tmp_path), replace(plan, validation=0, config=config), device="cpu")
+        if ending == ".tif":
+            with pytest.raises(TrainingError, match="left kidney"):
+                next(steps)
+        else:
+            next(steps)
+            steps.close()
+
     @pytest.mark.parametrize(
         ("names", "pairs"),
         [

@@ -56,7 +56,7 @@ def write_labels(path: Path, labels: NDArray[np.generic], like: Volume, class_na
         "class_names": list(class_names),
         "affine": like.grid.affine.tolist(),
         "unit": like.grid.units,
-        **({} if like.grid.oriented else {"oriented": False}),
+        "oriented": like.grid.oriented,
     }
     text = PngImagePlugin.PngInfo()
     text.add_text(_FACTS, json.dumps(about))

@@ -63,5 +63,5 @@ def open_values(path: Path, like: Volume, count: int | None, about: Mapping[str,
 def _place(like: Volume) -> dict[str, Any]:
     """Where voxels lie: (x, y, z) to RAS+, and the spacing (Z, Y, X) for programs that look for no more."""
     grid = like.grid
-    oriented = {} if grid.oriented else {"oriented": False}
-    return {"affine": grid.affine.tolist(), "spacing": list(grid.spacing), "unit": grid.units, **oriented}
+    spacing = list(grid.spacing)
+    return {"affine": grid.affine.tolist(), "oriented": grid.oriented, "spacing": spacing, "unit": grid.units}
