@@ -23,6 +23,7 @@ from napari_medattn.learning.leeway import (
     leeway,
     rate_for,
     rehearsal_for,
+    slow_start_for,
     variation_for,
 )
 from napari_medattn.learning.own import own_augmentation
@@ -33,6 +34,7 @@ from napari_medattn.models import Recipe, create_model
 from napari_medattn.store import Card, Checkpoint, save_checkpoint
 from napari_medattn.training.examples import TrainingCase
 from napari_medattn.training.loop import TrainingConfig, train_steps
+from napari_medattn.training.optimiser import Schedule
 from napari_medattn.training.patches import Augmentation, PatchSampler
 from tests.training_tools import CPU, make_cases
 
@@ -86,7 +88,7 @@ class TestHowMuch:
     def test_without_leeway_a_network_is_led_gently(self):
         config = tuning_config(LearnPlan(), card(), CPU, 10.0, agreement=0.99, leeway=0.0)
         assert (config.recipe.learning_rate, config.recipe.dice_weight) == (RATE, 0.0)
-        assert (config.batch, config.augmentation) == (2, GENTLE)
+        assert (config.batch, config.augmentation, config.recipe.warm_up_steps) == (2, GENTLE, 0)
 
     def test_with_leeway_it_is_trained_more_as_it_was_first(self):
         config = tuning_config(LearnPlan(), card(), CPU, 10.0, agreement=0.95, leeway=1.0)
@@ -95,6 +97,12 @@ class TestHowMuch:
         assert config.batch == 4
         assert config.augmentation.rotate == pytest.approx(Augmentation().rotate)
         assert variation_for(0.5).intensity == pytest.approx((GENTLE.intensity + Augmentation().intensity) / 2)
+
+    def test_the_more_may_change_the_slower_it_starts(self):
+        recipe = tuning_config(LearnPlan(), card(), CPU, 10.0, agreement=0.95, leeway=1.0).recipe
+        assert 0 == slow_start_for(0.0) < slow_start_for(0.5) < slow_start_for(1.0) == recipe.warm_up_steps
+        few = Schedule(recipe).rate(0.1, 0, step=5)
+        assert few < RATE, "who learns for seconds goes no further than without leeway"
 
     def test_a_volume_takes_no_more_memory_for_it(self):
         solid = replace(card(), arguments={**card().arguments, "spatial_dims": 3}, tile=(16, 32, 32))

@@ -112,22 +112,27 @@ class TestTerms:
 class TestSchedule:
     def test_it_rises_and_falls(self):
         schedule = Schedule(Recipe(learning_rate=1.0, warm_up=0.1, decay_power=1.0))
-        rates = [schedule.rate(progress, 0) for progress in (0.0, 0.05, 0.1, 0.5, 1.0)]
+        rates = [schedule.rate(progress, 0, 0) for progress in (0.0, 0.05, 0.1, 0.5, 1.0)]
         assert rates[0] < rates[1] < rates[2] > rates[3] > rates[4]
+
+    def test_a_short_run_never_comes_to_the_full_rate(self):
+        schedule = Schedule(Recipe(learning_rate=1.0, warm_up=0.1, decay_power=0, warm_up_steps=50))
+        assert [schedule.rate(0.5, 0, step) for step in (0, 9, 49, 500)] == [0.02, 0.2, 1, 1]
+        assert schedule.rate(0.0, 0, 500) < 0.02
 
     def test_a_constant_rate_stays(self):
         schedule = Schedule(Recipe(learning_rate=0.5, warm_up=0, decay_power=0))
-        assert {schedule.rate(progress, 99) for progress in (0.0, 0.3, 1.0)} == {0.5}
+        assert {schedule.rate(progress, 99, 0) for progress in (0.0, 0.3, 1.0)} == {0.5}
 
     def test_it_halves_every_so_many_epochs(self):
         schedule = Schedule(Recipe(learning_rate=1.0, warm_up=0, decay_power=0, halve_every=250))
-        assert [schedule.rate(0.5, epoch) for epoch in (0, 249, 250, 500)] == [1, 1, 0.5, 0.25]
+        assert [schedule.rate(0.5, epoch, 0) for epoch in (0, 249, 250, 500)] == [1, 1, 0.5, 0.25]
 
     def test_it_halves_after_scores_that_stand_still(self):
         schedule = Schedule(Recipe(learning_rate=1.0, warm_up=0, decay_power=0, halve_after=50))
         for epoch, is_best in [(10, True), (40, False), (60, False), (70, False), (110, False)]:
             schedule.scored(epoch, is_best)
-        assert schedule.rate(0.5, 110) == 0.25
+        assert schedule.rate(0.5, 110, 0) == 0.25
 
     def test_a_rate_that_waits_for_scores_hears_of_them_in_time(self):
         waiting = Schedule(Recipe(halve_after=50))

@@ -22,6 +22,7 @@ RATE = 2e-4  # the highest learning rate without leeway
 FIRST_RATE = 1e-3  # for a network whose first training tells no rate of Adam's
 WAY_BACK = 0.1  # of the way to the parent, at full leeway
 REHEARSAL = 0.3, 0.4  # share of the patches, without leeway and at full
+SLOW_START = 50  # steps until the full rate; Adam's first ones go as far as its rate allows, whatever the gradient
 ANCHOR = 0.1  # strength of the pull towards the parent's weights, without leeway
 GENTLE = Augmentation(rotate=8.0, scale=0.08, intensity=0.1)
 # Dice from which on there is no leeway, and below which there is all of it.
@@ -51,6 +52,11 @@ def rate_for(leeway: float, own: Recipe) -> float:
     """
     first = FIRST_RATE if own.optimiser == "sgd" else max(own.learning_rate, RATE)
     return float(RATE * (first / RATE) ** (2 * leeway / 3))
+
+
+def slow_start_for(leeway: float) -> int:
+    """Steps over which the rate rises, so that who learns for seconds only is not led as far as who has a minute."""
+    return round(SLOW_START * leeway)
 
 
 def rehearsal_for(leeway: float) -> float:

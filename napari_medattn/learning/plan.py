@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from napari_medattn.errors import TrainingError
-from napari_medattn.learning.leeway import rate_for, variation_for
+from napari_medattn.learning.leeway import rate_for, slow_start_for, variation_for
 from napari_medattn.learning.own import own_recipe
 from napari_medattn.models import Recipe
 from napari_medattn.store import Card
@@ -74,7 +74,13 @@ def default_seconds(card: Card, device: torch.device) -> float:
 
 def tuning_recipe(own: Recipe, rate: float, leeway: float = 0.0) -> Recipe:
     """A recipe for a few hundred steps: the network's own terms, little warm-up, as much Dice loss as leeway."""
-    return replace(Recipe(learning_rate=rate, warm_up=0.05, dice_weight=leeway * own.dice_weight), terms=own.terms)
+    return Recipe(
+        learning_rate=rate,
+        warm_up=0.05,
+        warm_up_steps=slow_start_for(leeway),
+        dice_weight=leeway * own.dice_weight,
+        terms=own.terms,
+    )
 
 
 def opinion_for(agreement: float) -> float:

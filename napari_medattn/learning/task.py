@@ -76,7 +76,6 @@ class Task:
             new = material.new
             axes = [part.prepared.turn.order[0] for part in new]
             self.folds = cut_folds([part.example.counts() for part in new], axes, plan.folds)
-        self.start = copy.deepcopy(model)
         self._more_notes: list[str] = []
         self.trained = 0.0
         card, asked = checkpoint.card, exam.seconds + (exam.learned_seconds if self.folds else 0.0)
@@ -89,6 +88,8 @@ class Task:
         self.anchor = anchor_for(self.leeway) if plan.anchor is None else plan.anchor
         if self.leeway > 0.5 and dice < _FAR_OFF:
             self._more_notes.append(f"The network was far off here (Dice {dice:.2f}), so larger changes were allowed.")
+        # A copy of the largest network takes hundreds of megabytes: only where something goes back to it.
+        self.start = copy.deepcopy(model) if self.folds or self.leeway else model
         self.fold_share = FOLD_SHARE * (1 - self.leeway / 2) if self.folds else 0.0
         left *= 1 - self.fold_share
         self.config = tuning_config(plan, card, exam.device, left, agreement, self.leeway)

@@ -53,6 +53,7 @@ class Recipe:
         crf: Compares neighbours where labels are sparse; None if all voxels are labelled.
         terms: Weights of the terms that the network itself adds, see `TrainingOutputs.terms`.
         warm_up: Share of the run over which the rate rises linearly.
+        warm_up_steps: Steps over which it rises at least; a shorter run never comes to the full rate.
         decay_power: The rate then falls as ``(1 - progress) ** decay_power``; 0 keeps it.
         halve_every: Epochs after which the rate is halved, again and again; None for never.
         halve_after: Epochs without a better held-out score after which the rate is halved; None for never, and
@@ -75,6 +76,7 @@ class Recipe:
     crf: GatedCRF | None = None
     terms: Mapping[str, float] = field(default_factory=dict)
     warm_up: float = 0.03
+    warm_up_steps: int = 0
     decay_power: float = 0.9
     halve_every: int | None = None
     halve_after: int | None = None

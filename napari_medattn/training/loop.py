@@ -182,7 +182,7 @@ class _Run:
             for parameter in self.asleep:
                 parameter.requires_grad_(True)
         for group in self.optimiser.param_groups:
-            group["lr"] = self.schedule.rate(self.clock.progress, self.clock.epoch)
+            group["lr"] = self.schedule.rate(self.clock.progress, self.clock.epoch, self.clock.step)
 
     def forward(self, penalty: Callable[[], Tensor] | None) -> Tensor:
         """Draw a batch and compute the loss."""

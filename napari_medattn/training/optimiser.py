@@ -35,10 +35,11 @@ class Schedule:
         self._halvings = 0
         self._since = 0.0
 
-    def rate(self, progress: float, epoch: int) -> float:
-        """The learning rate at a share of the run, 0..1, which is the given epoch."""
+    def rate(self, progress: float, epoch: int, step: int) -> float:
+        """The learning rate at a share of the run, 0..1, in the given epoch and after so many steps."""
         recipe = self.recipe
         rising = min(1.0, (progress + 1e-3) / recipe.warm_up) if recipe.warm_up else 1.0
+        rising = min(rising, (step + 1) / recipe.warm_up_steps) if recipe.warm_up_steps else rising
         falling = float(max(1.0 - progress, 1e-4) ** recipe.decay_power)
         halvings = self._halvings + (epoch // recipe.halve_every if recipe.halve_every else 0)
         return float(recipe.learning_rate * rising * falling * 0.5**halvings)
