@@ -13,6 +13,7 @@ from hypothesis import given, strategies as st
 from napari_medattn import segment
 from napari_medattn.data import Example, Preparation, Volume, prepare
 from napari_medattn.geometry import Grid
+from napari_medattn.learning.attempt import attempt_steps
 from napari_medattn.learning.learn import learn
 from napari_medattn.learning.leeway import (
     GENTLE,
@@ -169,6 +170,22 @@ class TestLearning:
         rate = rate_for(training["leeway"], Recipe(learning_rate=2e-3))
         assert training["config"]["recipe"]["learning_rate"] == pytest.approx(rate, rel=1e-2)
         assert any("was far off here" in note for note in learned.notes) == (training["leeway"] > 0.5)
+
+    def test_folds_start_as_much_faster_as_they_are_shorter(self, checkpoint, monkeypatch):
+        seen = []
+
+        def noting(model, lesson, *rest):
+            seen.append(lesson.config)
+            return attempt_steps(model, lesson, *rest)
+
+        monkeypatch.setattr("napari_medattn.learning.task.attempt_steps", noting)
+        learn(checkpoint, [self.example()], plan=LearnPlan(seconds=1.0), device="cpu")
+        kept, *folds = seen
+        assert len(folds) == 2
+        for fold in folds:
+            share = fold.seconds / kept.seconds
+            assert fold.recipe.warm_up_steps == pytest.approx(kept.recipe.warm_up_steps * share, abs=1)
+            assert fold.recipe.warm_up_steps < kept.recipe.warm_up_steps / 2
 
     @pytest.mark.parametrize(
         "told", [{"config": TrainingConfig(epochs=2, batch_size=2)}, {"learning_rate": 1e-3, "seconds": 0.5}]

@@ -118,10 +118,7 @@ class Task:
         """Networks that learned from a part of the corrections, scored on the rest; (None, None) if that fails."""
         if not self.folds:
             return None, None
-        tally, config = Tally(self.checkpoint.card.class_names), self.config
-        if config.seconds is not None:
-            share = self.fold_share / (1 - self.fold_share) / len(self.folds)
-            config = replace(config, seconds=min(config.seconds, self.trained) * share)
+        tally, config = Tally(self.checkpoint.card.class_names), self._fold_config()
         for number, held_back in enumerate(self.folds, start=1):
             model, began = copy.deepcopy(self.start), time.monotonic()
             stage = f"trying on what was held back, {number} of {len(self.folds)}"
@@ -142,6 +139,15 @@ class Task:
             go_back(merge_adapters(model), self.start, self.leeway)
             yield from self.exam.tally_steps(model, references, tally)
         return self.marks.learned, tally.scores()
+
+    def _fold_config(self) -> TrainingConfig:
+        """The training that is kept, in small: every part of it takes its share of a fold's time."""
+        config = self.config
+        if config.seconds is None:
+            return config
+        share = self.fold_share / (1 - self.fold_share) / len(self.folds)
+        recipe = replace(config.recipe, warm_up_steps=round(config.recipe.warm_up_steps * share))
+        return replace(config, seconds=min(config.seconds, self.trained) * share, recipe=recipe)
 
     def _lesson(self, config: TrainingConfig, held_back: list[Counts] | None = None) -> Lesson:
         classes, material = len(self.checkpoint.card.class_names), self.material
