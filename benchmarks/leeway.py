@@ -36,7 +36,7 @@ from napari_medattn.training.folder import DataFolder
 WAYS = {
     "without leeway": {"task.leeway": lambda agreement, dice, rehearsing: 0.0},
     "with leeway": {},
-    "the same, at the full rate from the first step": {"plan.slow_start_for": lambda leeway: 0},
+    "the same, at the full rate from the first step": {"leeway.SLOW_START": 0},
     "the same, without the way back": {"leeway.WAY_BACK": 0.0},
     "the same, rehearsing no more than without": {"task.rehearsal_for": lambda leeway: REHEARSAL[0]},
 }

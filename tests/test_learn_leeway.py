@@ -99,9 +99,11 @@ class TestHowMuch:
         assert config.augmentation.rotate == pytest.approx(Augmentation().rotate)
         assert variation_for(0.5).intensity == pytest.approx((GENTLE.intensity + Augmentation().intensity) / 2)
 
-    def test_the_more_may_change_the_slower_it_starts(self):
-        recipe = tuning_config(LearnPlan(), card(), CPU, 10.0, agreement=0.95, leeway=1.0).recipe
-        assert 0 == slow_start_for(0.0) < slow_start_for(0.5) < slow_start_for(1.0) == recipe.warm_up_steps
+    def test_where_something_is_rehearsed_it_starts_the_slower_the_more_may_change(self):
+        recipe = tuning_config(LearnPlan(), card(), CPU, 10.0, agreement=0.95, leeway=1.0, rehearsing=True).recipe
+        slow, slower, slowest = (slow_start_for(leeway, rehearsing=True) for leeway in (0.0, 0.5, 1.0))
+        assert 0 == slow < slower < slowest == recipe.warm_up_steps
+        assert slow_start_for(1.0, rehearsing=False) == 0
         few = Schedule(recipe).rate(0.1, 0, step=5)
         assert few < RATE, "who learns for seconds goes no further than without leeway"
 
@@ -155,10 +157,10 @@ class TestLearning:
         torch.manual_seed(0)
         return save_checkpoint(card(), create_model("attention_unet", **card().arguments))
 
-    def example(self) -> Example:
+    def example(self, brighter: float = 0.0) -> Example:
         labels = np.zeros((5, 32, 32), np.uint8)
         labels[:, 4:20, 4:14], labels[:, 8:24, 18:28] = 1, 2
-        values = np.random.default_rng(0).normal(0, 0.2, labels.shape) + labels
+        values = np.random.default_rng(0).normal(0, 0.2, labels.shape) + labels + brighter
         volume = Volume(values[None].astype(np.float32), Grid.from_spacing(labels.shape, (1, 1, 1)))
         return Example(volume, labels)
 
@@ -179,7 +181,8 @@ class TestLearning:
             return attempt_steps(model, lesson, *rest)
 
         monkeypatch.setattr("napari_medattn.learning.task.attempt_steps", noting)
-        learn(checkpoint, [self.example()], plan=LearnPlan(seconds=1.0), device="cpu")
+        earlier = [self.example(brighter=0.5)]
+        learn(checkpoint, [self.example()], earlier=earlier, plan=LearnPlan(seconds=1.0), device="cpu")
         kept, *folds = seen
         assert len(folds) == 2
         for fold in folds:

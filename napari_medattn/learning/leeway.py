@@ -54,9 +54,12 @@ def rate_for(leeway: float, own: Recipe) -> float:
     return float(RATE * (first / RATE) ** (2 * leeway / 3))
 
 
-def slow_start_for(leeway: float) -> int:
-    """Steps over which the rate rises, so that who learns for seconds only is not led as far as who has a minute."""
-    return round(SLOW_START * leeway)
+def slow_start_for(leeway: float, rehearsing: bool) -> int:
+    """Steps over which the rate rises: who rehearses for seconds only forgets more than who does it for a minute.
+
+    Where there is nothing to rehearse, few steps had better go far.
+    """
+    return round(SLOW_START * leeway) if rehearsing else 0
 
 
 def rehearsal_for(leeway: float) -> float:

@@ -72,12 +72,12 @@ def default_seconds(card: Card, device: torch.device) -> float:
     return _SECONDS[_kind(device), card.spatial_dims]
 
 
-def tuning_recipe(own: Recipe, rate: float, leeway: float = 0.0) -> Recipe:
+def tuning_recipe(own: Recipe, rate: float, leeway: float = 0.0, rehearsing: bool = False) -> Recipe:
     """A recipe for a few hundred steps: the network's own terms, little warm-up, as much Dice loss as leeway."""
     return Recipe(
         learning_rate=rate,
         warm_up=0.05,
-        warm_up_steps=slow_start_for(leeway),
+        warm_up_steps=slow_start_for(leeway, rehearsing),
         dice_weight=leeway * own.dice_weight,
         terms=own.terms,
     )
@@ -94,7 +94,13 @@ def opinion_for(agreement: float) -> float:
 
 
 def tuning_config(
-    plan: LearnPlan, card: Card, device: torch.device, seconds: float, agreement: float, leeway: float
+    plan: LearnPlan,
+    card: Card,
+    device: torch.device,
+    seconds: float,
+    agreement: float,
+    leeway: float,
+    rehearsing: bool = False,
 ) -> TrainingConfig:
     """What the training loop is told.
 
@@ -105,6 +111,7 @@ def tuning_config(
         seconds: How long it may take.
         agreement: See `opinion_for`.
         leeway: See `leeway.leeway`.
+        rehearsing: Likewise.
     """
     if plan.config is not None:
         return plan.config if plan.config.seconds is None else replace(plan.config, seconds=seconds)
@@ -114,7 +121,7 @@ def tuning_config(
     return TrainingConfig(
         seconds=seconds,
         batch_size=plan.batch_size or _batch(device, card.spatial_dims, leeway),
-        recipe=tuning_recipe(own, rate, leeway),
+        recipe=tuning_recipe(own, rate, leeway, rehearsing),
         augmentation=variation_for(leeway),
         seed=plan.seed,
         freeze_statistics=True,

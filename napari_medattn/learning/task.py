@@ -92,7 +92,7 @@ class Task:
         self.start = copy.deepcopy(model) if self.folds or self.leeway else model
         self.fold_share = FOLD_SHARE * (1 - self.leeway / 2) if self.folds else 0.0
         left *= 1 - self.fold_share
-        self.config = tuning_config(plan, card, exam.device, left, agreement, self.leeway)
+        self.config = tuning_config(plan, card, exam.device, left, agreement, self.leeway, rehearsing)
         z, y, x = (-(-side // step) * step for side, step in zip(card.tile, stride, strict=True))
         self.outcome = Outcome(Room(self.config.batch, (z, y, x), exam.device))
 
